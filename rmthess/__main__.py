@@ -1,0 +1,3 @@
+from rmthess.cli import main
+
+main()
