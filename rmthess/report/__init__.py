@@ -1,0 +1,1 @@
+"""A scientific report as one self-contained HTML page; knows nothing of spectra."""
