@@ -1,0 +1,345 @@
+"""A law: a Stieltjes transform together with its support.
+
+Everything else has a generic definition here: density, cdf, quantile, moments, free cumulants,
+Jacobi coefficients. A closed form is an override, and one test battery checks every override of
+every law against the generic definition.
+"""
+
+from __future__ import annotations
+
+import warnings
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.fft import dct
+from scipy.linalg import eigvalsh_tridiagonal
+
+from rmthess import jacobi
+from rmthess.arithmetic import arithmetic, check_finite
+from rmthess.laws.cumulants import free_cumulants_from_moments
+from rmthess.measure import SpectralMeasure, check_order, check_probabilities
+
+Array = NDArray[np.float64]
+Interval = tuple[Any, Any]
+
+_MOST_NODES = 8192
+
+
+class Law(SpectralMeasure):
+    """A probability law given by m(z) = ∫ dμ(x)/(x - z) and its support.
+
+    ``ensemble`` names the matrices that ``sample`` draws, or is None where the law has no canonical
+    ensemble. ``bounds`` are the open ranges of the parameters, for fits.
+    """
+
+    resolution = 0.0
+    ensemble: ClassVar[str | None] = None
+    bounds: ClassVar[Mapping[str, tuple[float, float]]] = {}
+
+    @property
+    @abstractmethod
+    def support(self) -> tuple[Interval, ...]:
+        """The intervals (left, right) that carry the density, ascending; atoms excluded."""
+
+    @property
+    def atoms(self) -> tuple[tuple[Any, Any], ...]:
+        """Pairs (location, mass)."""
+        return ()
+
+    @property
+    def breakpoints(self) -> Array:
+        edges = [float(x) for interval in self.support for x in interval]
+        return np.unique(edges + [float(location) for location, _ in self.atoms])
+
+    @abstractmethod
+    def r_transform(self, w: Any) -> Any:
+        """R(w) = G⁻¹(w) - 1/w with G = -m; it adds under free convolution."""
+
+    def s_transform(self, w: Any) -> Any:
+        """S(w) = u/w where u R(u) = w; it multiplies under free multiplicative convolution.
+
+        Solved by Newton's method from u = w/mean; a point that does not converge is NaN.
+        """
+        mean = self.moment(1)
+        if mean == 0:
+            raise ValueError(
+                "the S-transform needs a law with non-zero mean, and this one is centred; "
+                "shift it first, or use free additive convolution"
+            )
+        w = np.asarray(w)
+        u = w / mean
+        for _ in range(60):
+            step = 1e-6 * np.maximum(np.abs(u), 1e-6)
+            value = u * self.r_transform(u) - w
+            slope = (u + step) * self.r_transform(u + step) - (u - step) * self.r_transform(u - step)
+            u = u - value * 2 * step / slope
+        value = u * self.r_transform(u) - w
+        good = np.abs(value) <= 1e-12 * np.maximum(np.abs(w), 1e-12)
+        if not np.all(good):
+            warnings.warn(
+                f"S-transform did not converge at {np.count_nonzero(~good)} of {good.size} points",
+                stacklevel=2,
+            )
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(good, np.where(w == 0, 1 / mean, u / w), np.nan)[()]
+
+    def equation(self, m: Any, z: Any) -> Any:
+        """P(m, z), the polynomial that the Stieltjes transform solves: P(m(z), z) = 0."""
+        raise NotImplementedError(f"{type(self).__name__} has no polynomial equation here")
+
+    def density(self, x: Any) -> Any:
+        """Im m(x + i0)/π, the absolutely continuous part. Same shape as ``x``."""
+        x = np.asarray(x, float)
+        inside = np.zeros(x.shape, bool)
+        for left, right in self.support:
+            inside |= (x > left) & (x < right)
+        density = np.where(np.isnan(x), np.nan, 0.0)
+        density[inside] = np.imag(self.stieltjes(x[inside])) / np.pi
+        return density[()]
+
+    def quadrature(self, nodes: int) -> tuple[Array, Array]:
+        """Nodes and weights: ``nodes`` Chebyshev points on each interval, then the atoms.
+
+        With x = middle - half cos θ a density with square-root edges becomes an even, smooth,
+        periodic function of θ, and the midpoint rule converges geometrically.
+        """
+        theta = (np.arange(nodes) + 0.5) * np.pi / nodes
+        x, w = [], []
+        for left, right in self.support:
+            half = (float(right) - float(left)) / 2
+            points = float(left) + 2 * half * np.sin(theta / 2) ** 2
+            x.append(points)
+            w.append(np.pi / nodes * half * np.sin(theta) * np.asarray(self.density(points), float))
+        x.append(np.array([float(location) for location, _ in self.atoms]))
+        w.append(np.array([float(mass) for _, mass in self.atoms]))
+        return np.concatenate(x), np.concatenate(w)
+
+    def integrate(self, f: Callable[[Array], Array]) -> Any:
+        """∫ f dμ; warns where twice as many nodes still change the result by more than 1e-9."""
+        nodes, old = 64, np.nan
+        while True:
+            x, w = self.quadrature(nodes)
+            values = np.asarray(f(x))
+            new, size = values @ w, np.abs(values) @ w
+            if abs(new - old) <= 1e-14 * size or nodes >= _MOST_NODES:
+                break
+            nodes, old = 2 * nodes, new
+        if not abs(new - old) <= 1e-9 * size:
+            warnings.warn(f"integral not converged: {old} then {new}", stacklevel=2)
+        return new
+
+    @cached_property
+    def _cumulatives(self) -> list[tuple[float, float, Array]]:
+        """For each interval (left, half width, cosine coefficients of density dx/dθ)."""
+        found = []
+        for left, right in self.support:
+            left, half, nodes = float(left), (float(right) - float(left)) / 2, 64
+            while True:
+                theta = (np.arange(nodes) + 0.5) * np.pi / nodes
+                x = left + 2 * half * np.sin(theta / 2) ** 2
+                series = dct(half * np.sin(theta) * np.asarray(self.density(x), float)) / nodes
+                series[0] /= 2
+                tail = np.abs(series[-nodes // 8 :]).max()
+                if tail <= 1e-15 * np.abs(series).max() or nodes >= _MOST_NODES:
+                    break
+                nodes *= 2
+            if tail > 1e-9 * np.abs(series).max():
+                warnings.warn(f"cdf of {self!r} resolved to {tail:.0e} only", stacklevel=3)
+            kept = np.flatnonzero(np.abs(series) > 1e-17 * np.abs(series).max())[-1] + 1
+            found.append((left, half, series[:kept]))
+        return found
+
+    def cdf(self, x: Any) -> Any:
+        """μ((-∞, x]) by termwise integration of the density's cosine series on each interval."""
+        x = np.asarray(x, float)
+        total = np.zeros(x.shape)
+        for left, half, series in self._cumulatives:
+            theta = 2 * np.arcsin(np.sqrt(np.clip((x - left) / (2 * half), 0.0, 1.0)))
+            total += series[0] * theta
+            for k in range(1, series.size):
+                total += series[k] / k * np.sin(k * theta)
+        for location, mass in self.atoms:
+            total += float(mass) * (x >= float(location))
+        return total[()]
+
+    def quantile(self, p: Any) -> Any:
+        """inf{x : cdf(x) >= p}: Newton's method inside a bisection bracket."""
+        p = check_probabilities(p)
+        ends = self.breakpoints
+        low, high = np.full(p.shape, ends[0]), np.full(p.shape, ends[-1])
+        reached = np.asarray(self.cdf(ends), float)
+        for x, value in zip(ends, reached, strict=True):  # a bracket between two breakpoints
+            low = np.where((value < p) & (x > low), x, low)
+        for x, value in zip(ends[::-1], reached[::-1], strict=True):
+            high = np.where((value >= p) & (x < high), x, high)
+        x = (low + high) / 2
+        for _ in range(100):
+            error = np.asarray(self.cdf(x), float) - p
+            low, high = np.where(error < 0, x, low), np.where(error < 0, high, x)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                step = x - error / np.asarray(self.density(x), float)
+            step = np.where((step > low) & (step < high), step, (low + high) / 2)
+            done = (high - low <= 4e-16 * np.maximum(np.abs(low), np.abs(high))) | (step == x)
+            x = np.where(done, x, step)
+            if done.all():
+                break
+        at_left_end = p <= reached[0]
+        return np.where(at_left_end, ends[0], np.where(x >= high, high, x))[()]
+
+    def moment(self, order: int) -> Any:
+        """∫ x^order dμ."""
+        check_order("order", order, least=0)
+        return self.integrate(lambda x: x**order)
+
+    def free_cumulants(self, order: int) -> list[Any]:
+        """κ_1, ..., κ_order, the coefficients of R(w) = Σ κ_n w^{n-1}."""
+        moments = [self.moment(k) for k in range(1, check_order("order", order) + 1)]
+        return free_cumulants_from_moments(moments)
+
+    def jacobi(self, steps: int) -> jacobi.Coefficients:
+        """First Jacobi coefficients by Lanczos on ever finer quadratures (Gautschi)."""
+        check_order("steps", steps)
+        nodes, old = max(64, 4 * steps), None
+        while True:
+            new = jacobi.from_quadrature(*self.quadrature(nodes), steps)
+            if old is not None:
+                change = max(np.abs(p - q).max(initial=0) for p, q in zip(new, old, strict=True))
+                if change <= 1e-13 * np.abs(new[0]).max() + 1e-13 * np.abs(new[1]).max(initial=0):
+                    return new
+                if nodes >= _MOST_NODES:
+                    warnings.warn(f"Jacobi coefficients converged to {change:.0e}", stacklevel=2)
+                    return new
+            nodes, old = 2 * nodes, new
+
+    def sample_jacobi(
+        self, steps: int, dim: float, rng: np.random.Generator, probes: int = 1
+    ) -> jacobi.Coefficients:
+        """What Lanczos from uniformly random vectors finds in ``steps`` steps on one such matrix.
+
+        Shapes (probes, steps) and (probes, steps - 1). The matrix has side ``dim``, any positive
+        number, and is never formed.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} has no canonical matrix ensemble to draw from"
+        )
+
+    def mean_jacobi(self, steps: int, dim: float) -> jacobi.Coefficients:
+        """Expectation of one probe of ``sample_jacobi``: off ``jacobi`` by O(steps/dim)."""
+        raise NotImplementedError(
+            f"{type(self).__name__} has no canonical matrix ensemble to average over"
+        )
+
+    def sample(self, dim: int, rng: np.random.Generator) -> Array:
+        """Eigenvalues (dim,), ascending, of one random matrix of this law: O(dim²)."""
+        a, b = self.sample_jacobi(check_order("dim", dim), dim, rng)
+        return np.asarray(eigvalsh_tridiagonal(a[0], b[0], lapack_driver="sterf"))
+
+    @classmethod
+    def moment_estimate(cls, measure: SpectralMeasure) -> dict[str, float]:
+        """Parameters by the method of moments: the start of a fit."""
+        raise NotImplementedError(f"{cls.__name__} has no moment estimate")
+
+    def shift(self, c: Any) -> Law:
+        """The law of X + c."""
+        return AffineLaw(self, 1.0, c)
+
+    def dilate(self, c: Any) -> Law:
+        """The law of c X, c != 0; c < 0 reflects it."""
+        return AffineLaw(self, c, 0.0)
+
+
+@dataclass(frozen=True)
+class AffineLaw(Law):
+    """The law of scale X + offset:  m(z) = m_X((z - offset)/scale)/scale."""
+
+    base: Law
+    scale: Any
+    offset: Any
+
+    def __post_init__(self) -> None:
+        check_finite("scale", self.scale, "the factor of the law")
+        check_finite("offset", self.offset, "the shift of the law")
+        if self.scale == 0:
+            raise ValueError("scale must not be 0; the law of 0 X is an atom")
+
+    @property
+    def ensemble(self) -> str | None:  # type: ignore[override]
+        return self.base.ensemble
+
+    @property
+    def _reflects(self) -> bool:
+        return bool(self.scale < 0)
+
+    def _forward(self, x: Any) -> Any:
+        return self.scale * x + self.offset
+
+    def _back(self, x: Any) -> Any:
+        return (x - self.offset) / self.scale
+
+    @property
+    def support(self) -> tuple[Interval, ...]:
+        images = [tuple(self._forward(x) for x in interval) for interval in self.base.support]
+        if self._reflects:
+            images = [(right, left) for left, right in images[::-1]]
+        return tuple(images)
+
+    @property
+    def atoms(self) -> tuple[tuple[Any, Any], ...]:
+        return tuple((self._forward(location), mass) for location, mass in self.base.atoms)
+
+    def stieltjes(self, z: Any) -> Any:
+        point = self._back(arithmetic(z, self.scale, self.offset).point(z))
+        if self._reflects:  # x + i0 goes to the lower half-plane: m(z̄) is the conjugate of m(z)
+            return np.conjugate(self.base.stieltjes(np.conjugate(point))) / self.scale
+        return self.base.stieltjes(point) / self.scale
+
+    def density(self, x: Any) -> Any:
+        real = arithmetic(x, self.scale, self.offset).real(x)
+        return self.base.density(self._back(real)) / abs(self.scale)
+
+    def cdf(self, x: Any) -> Any:
+        back = self._back(arithmetic(x, self.scale, self.offset).real(x))
+        below = self.base.cdf(back)
+        if not self._reflects:
+            return below
+        at = sum(mass * (back == location) for location, mass in self.base.atoms)
+        return 1 - below + at
+
+    def quantile(self, p: Any) -> Any:
+        p = check_probabilities(p)
+        return self._forward(self.base.quantile(1 - p if self._reflects else p))
+
+    def r_transform(self, w: Any) -> Any:
+        """R(w) = offset + scale R_X(scale w)."""
+        return self.offset + self.scale * self.base.r_transform(self.scale * w)
+
+    def equation(self, m: Any, z: Any) -> Any:
+        return self.base.equation(self.scale * m, self._back(z))
+
+    def jacobi(self, steps: int) -> jacobi.Coefficients:
+        a, b = self.base.jacobi(steps)
+        return self._forward(a), abs(self.scale) * b
+
+    def sample_jacobi(
+        self, steps: int, dim: float, rng: np.random.Generator, probes: int = 1
+    ) -> jacobi.Coefficients:
+        a, b = self.base.sample_jacobi(steps, dim, rng, probes)
+        return self._forward(a), abs(self.scale) * b
+
+    def mean_jacobi(self, steps: int, dim: float) -> jacobi.Coefficients:
+        a, b = self.base.mean_jacobi(steps, dim)
+        return self._forward(a), abs(self.scale) * b
+
+    def sample(self, dim: int, rng: np.random.Generator) -> Array:
+        return np.sort(self._forward(self.base.sample(dim, rng)))
+
+    def shift(self, c: Any) -> Law:
+        return AffineLaw(self.base, self.scale, self.offset + c)
+
+    def dilate(self, c: Any) -> Law:
+        return AffineLaw(self.base, c * self.scale, c * self.offset)

@@ -1,0 +1,302 @@
+"""Spectral measures: what theory predicts, what Lanczos returns, what a list of eigenvalues is.
+
+A measure is a probability measure on the real line. It knows its *resolution*, the smallest width at
+which it means anything: 0 for a law or for exact eigenvalues, about range/steps for Lanczos.
+No bandwidth is hidden anywhere. Sign convention: m(z) = ∫ dμ(x)/(x - z).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from rmthess import jacobi
+
+Array = NDArray[np.float64]
+
+
+class SpectralMeasure(ABC):
+    """A probability measure on the real line."""
+
+    resolution: float
+
+    @abstractmethod
+    def stieltjes(self, z: Any) -> Any:
+        """m(z) = ∫ dμ(x)/(x - z); Im m > 0 where Im z > 0. Same shape as ``z``."""
+
+    @abstractmethod
+    def integrate(self, f: Callable[[Array], Array]) -> float:
+        """∫ f dμ for a vectorised real function ``f``."""
+
+    @abstractmethod
+    def cdf(self, x: Any) -> Any:
+        """μ((-∞, x]), right-continuous. Same shape as ``x``."""
+
+    @abstractmethod
+    def quantile(self, p: Any) -> Any:
+        """inf{x : cdf(x) >= p} for p in [0, 1]; p = 0 gives the left end. Same shape as ``p``."""
+
+    @property
+    @abstractmethod
+    def breakpoints(self) -> Array:
+        """Sorted points between which the cdf is smooth: atoms and edges."""
+
+    @abstractmethod
+    def jacobi(self, steps: int) -> jacobi.Coefficients:
+        """First Jacobi coefficients, diagonal (steps,) and off-diagonal (steps - 1,).
+
+        NaN from the step where a measure of fewer atoms is used up.
+        """
+
+    def moment(self, order: int) -> Any:
+        """∫ x^order dμ."""
+        return self.integrate(lambda x: x ** check_order("order", order, least=0))
+
+    def smoothed_density(self, x: ArrayLike, width: float) -> Array:
+        """Im m(x + i width)/π: the measure convolved with a Cauchy density of that half-width."""
+        if not width > 0:
+            raise ValueError(f"width must be positive, got {width}; it is the Cauchy half-width")
+        return np.asarray(self.stieltjes(np.asarray(x, float) + 1j * width)).imag / np.pi
+
+
+def check_order(name: str, value: Any, least: int = 1) -> int:
+    """An integer of at least ``least``, or a sentence that says what was given."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+        raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
+    return int(value)
+
+
+def check_probabilities(p: ArrayLike) -> Array:
+    """``p`` as a float array within [0, 1]."""
+    array = np.asarray(p, float)
+    if array.size and not (np.min(array) >= 0 and np.max(array) <= 1):
+        raise ValueError(f"p must lie in [0, 1], got values from {array.min()} to {array.max()}")
+    return array
+
+
+@dataclass(frozen=True, eq=False)
+class DiscreteMeasure(SpectralMeasure):
+    """μ = Σ_i weights_i δ(nodes_i).
+
+    ``nodes`` (n,) real, in any order (kept sorted); ``weights`` (n,) not negative, with sum 1;
+    ``dim`` the side of the matrix whose spectrum this is, or None where there is no such matrix: it
+    sets the size of finite-size fluctuations.
+
+    >>> DiscreteMeasure([1.0, 3.0], [0.25, 0.75]).moment(1)
+    2.5
+    """
+
+    nodes: Array
+    weights: Array
+    dim: int | None = None
+    resolution: float = field(default=0.0, init=False)
+
+    def __post_init__(self) -> None:
+        nodes, weights = np.array(self.nodes, float), np.array(self.weights, float)
+        if nodes.ndim != 1 or nodes.shape != weights.shape or nodes.size == 0:
+            raise ValueError(
+                "nodes and weights must be one-dimensional, of one length and not empty, "
+                f"got shapes {nodes.shape} and {weights.shape}"
+            )
+        if not (np.isfinite(nodes).all() and np.isfinite(weights).all()):
+            bad = int(np.count_nonzero(~np.isfinite(nodes)) + np.count_nonzero(~np.isfinite(weights)))
+            raise ValueError(f"nodes and weights must be finite, got {bad} NaN or infinite values")
+        if weights.min() < 0:
+            raise ValueError(f"weights must not be negative, got {weights.min()}")
+        if abs(weights.sum() - 1) > 1e-8:
+            raise ValueError(
+                f"weights must sum to 1, got {weights.sum()}; pass weights / weights.sum()"
+            )
+        if self.dim is not None:
+            object.__setattr__(self, "dim", check_order("dim", self.dim))
+        order = np.argsort(nodes, kind="stable")
+        _freeze(self, nodes=nodes[order], weights=weights[order])
+
+    @classmethod
+    def from_eigenvalues(cls, eigenvalues: ArrayLike) -> DiscreteMeasure:
+        """The empirical spectral measure of one matrix: weight 1/dim on each eigenvalue (dim,)."""
+        values = np.asarray(eigenvalues, float)
+        if values.ndim != 1 or values.size == 0:
+            raise ValueError(f"eigenvalues must have shape (dim,), dim > 0, got {values.shape}")
+        return cls(values, np.full(values.size, 1 / values.size), dim=values.size)
+
+    @cached_property
+    def _cumulative(self) -> Array:
+        return np.concatenate([[0.0], np.cumsum(self.weights)]) / np.sum(self.weights)
+
+    @property
+    def breakpoints(self) -> Array:
+        return np.unique(self.nodes)
+
+    def stieltjes(self, z: Any) -> Any:
+        point = np.asarray(z, complex)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return ((1 / (self.nodes - point[..., None])) @ self.weights)[()]
+
+    def integrate(self, f: Callable[[Array], Array]) -> float:
+        return float(np.asarray(f(self.nodes)) @ self.weights)
+
+    def cdf(self, x: Any) -> Any:
+        return self._cumulative[np.searchsorted(self.nodes, np.asarray(x, float), side="right")][()]
+
+    def quantile(self, p: Any) -> Any:
+        index = np.searchsorted(self._cumulative[1:], check_probabilities(p), side="left")
+        return self.nodes[np.minimum(index, self.nodes.size - 1)][()]
+
+    def jacobi(self, steps: int) -> jacobi.Coefficients:
+        return jacobi.from_quadrature(self.nodes, self.weights, check_order("steps", steps))
+
+    def restrict(self, window: tuple[float, float]) -> DiscreteMeasure:
+        """The measure conditioned on window[0] <= x <= window[1]; ``dim`` shrinks with the mass."""
+        left, right = window
+        inside = (self.nodes >= left) & (self.nodes <= right)
+        mass = self.weights[inside].sum()
+        if not mass > 0:
+            raise ValueError(
+                f"window {left:g} to {right:g} holds no mass; "
+                f"the measure lies on {self.nodes[0]:g} to {self.nodes[-1]:g}"
+            )
+        dim = None if self.dim is None else max(1, round(self.dim * mass))
+        return DiscreteMeasure(self.nodes[inside], self.weights[inside] / mass, dim)
+
+
+@dataclass(frozen=True, eq=False)
+class LanczosMeasure(SpectralMeasure):
+    """The average over probes of the Gauss rules that Lanczos found.
+
+    ``diagonals`` (probes, steps) and ``off_diagonals`` (probes, steps - 1) hold one tridiagonal
+    matrix T a probe, ``residuals`` (probes,) the off-diagonal entry that would have followed (0
+    after a breakdown, which makes the rule exact); entries after a breakdown are NaN. ``dim`` is the
+    side of the operator, ``provenance`` says how it was measured (JSON values only).
+
+    >>> LanczosMeasure([[0.0, 0.0]], [[1.0]], [0.5], dim=9).nodes
+    array([[-1.,  1.]])
+    """
+
+    diagonals: Array
+    off_diagonals: Array
+    residuals: Array
+    dim: int
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        a, b = np.array(self.diagonals, float), np.array(self.off_diagonals, float)
+        r = np.array(self.residuals, float)
+        if a.ndim != 2 or 0 in a.shape or b.shape != (a.shape[0], a.shape[1] - 1):
+            raise ValueError(
+                "diagonals must have shape (probes, steps) and off_diagonals (probes, steps - 1), "
+                f"got {a.shape} and {b.shape}"
+            )
+        if r.shape != a.shape[:1] or not np.isfinite(r).all() or (r < 0).any():
+            raise ValueError(
+                f"residuals must be {a.shape[0]} finite numbers that are not negative, got {r}"
+            )
+        for probe, (diagonal, off_diagonal) in enumerate(zip(a, b, strict=True)):
+            head, _ = jacobi.leading_block(diagonal, off_diagonal)
+            stopped = np.isnan(diagonal[head.size :]).all()
+            stopped &= np.isnan(off_diagonal[head.size - 1 :]).all()
+            if not (np.isfinite(head).all() and stopped):
+                raise ValueError(
+                    f"probe {probe} has coefficients that are not finite or not positive off the "
+                    f"diagonal before step {head.size}; only the rest after a breakdown may be NaN"
+                )
+        object.__setattr__(self, "dim", check_order("dim", self.dim))
+        _freeze(self, diagonals=a, off_diagonals=b, residuals=r)
+
+    @property
+    def probes(self) -> int:
+        return int(self.diagonals.shape[0])
+
+    @property
+    def steps(self) -> int:
+        return int(self.diagonals.shape[1])
+
+    @cached_property
+    def _ritz(self) -> tuple[Array, Array, Array]:
+        nodes, weights, errors = (np.full(self.diagonals.shape, np.nan) for _ in range(3))
+        for k in range(self.probes):
+            found = jacobi.ritz(self.diagonals[k], self.off_diagonals[k], self.residuals[k])
+            for target, values in zip((nodes, weights, errors), found, strict=True):
+                target[k, : values.size] = values
+                target.flags.writeable = k + 1 < self.probes
+        return nodes, weights, errors
+
+    @property
+    def nodes(self) -> Array:
+        """Ritz values (probes, steps), ascending in each probe; NaN after a breakdown."""
+        return self._ritz[0]
+
+    @property
+    def weights(self) -> Array:
+        """Gauss weights (probes, steps): each probe's sum to 1; NaN after a breakdown."""
+        return self._ritz[1]
+
+    @property
+    def errors(self) -> Array:
+        """Bound (probes, steps) on the distance of each Ritz value to the nearest eigenvalue."""
+        return self._ritz[2]
+
+    def quadratures(self) -> list[DiscreteMeasure]:
+        """One Gauss rule a probe."""
+        found = []
+        for nodes, weights in zip(self.nodes, self.weights, strict=True):
+            kept = np.isfinite(nodes)
+            w = weights[kept]
+            found.append(DiscreteMeasure(nodes[kept], w / w.sum(), self.dim))
+        return found
+
+    @cached_property
+    def pooled(self) -> DiscreteMeasure:
+        """All Gauss rules as one measure: probes * steps nodes, weights divided by probes."""
+        rules = self.quadratures()
+        weights = np.concatenate([rule.weights for rule in rules]) / self.probes
+        return DiscreteMeasure(np.concatenate([rule.nodes for rule in rules]), weights, self.dim)
+
+    def standard_error(self, functional: Callable[[DiscreteMeasure], Any]) -> Any:
+        """Standard error over probes of the mean of ``functional(quadrature)``; NaN for one probe.
+
+        >>> LanczosMeasure([[0.0], [2.0]], [[], []], [0, 0], dim=5).standard_error(
+        ...     lambda rule: rule.moment(1))
+        1.0
+        """
+        values = np.asarray([functional(rule) for rule in self.quadratures()], float)
+        if self.probes < 2:
+            return np.full(values.shape[1:], np.nan)[()]
+        return (values.std(axis=0, ddof=1) / np.sqrt(self.probes))[()]
+
+    @property
+    def resolution(self) -> float:  # type: ignore[override]
+        """Range of the Ritz values divided by the number of steps."""
+        return float(np.nanmax(self.nodes) - np.nanmin(self.nodes)) / self.steps
+
+    @property
+    def breakpoints(self) -> Array:
+        return self.pooled.breakpoints
+
+    def stieltjes(self, z: Any) -> Any:
+        return self.pooled.stieltjes(z)
+
+    def integrate(self, f: Callable[[Array], Array]) -> float:
+        return self.pooled.integrate(f)
+
+    def cdf(self, x: Any) -> Any:
+        return self.pooled.cdf(x)
+
+    def quantile(self, p: Any) -> Any:
+        return self.pooled.quantile(p)
+
+    def jacobi(self, steps: int | None = None) -> jacobi.Coefficients:
+        """Coefficients of the probe average: its Gauss rule has the average's first moments."""
+        return self.pooled.jacobi(self.steps if steps is None else steps)
+
+
+def _freeze(target: Any, **arrays: Array) -> None:
+    for name, array in arrays.items():
+        array.flags.writeable = False
+        object.__setattr__(target, name, array)
