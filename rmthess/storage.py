@@ -66,7 +66,7 @@ def save(measure: DiscreteMeasure | LanczosMeasure, path: Path) -> None:
     ...     load(f"{folder}/two atoms.safetensors").moment(1)
     2.5
     """
-    write_atomically(path, _encode(measure))
+    write_atomically(path, encode(measure))
 
 
 def load(path: Path) -> DiscreteMeasure | LanczosMeasure:
@@ -138,7 +138,8 @@ def _kind(mode: int) -> str:
     return "a pipe" if stat.S_ISFIFO(mode) else "a device or a socket"
 
 
-def _encode(measure: DiscreteMeasure | LanczosMeasure) -> bytes:
+def encode(measure: DiscreteMeasure | LanczosMeasure) -> bytes:
+    """The bytes that ``save`` writes; the same measure gives the same bytes."""
     cls = type(measure)
     if cls not in _ARRAYS:
         raise TypeError(

@@ -59,7 +59,7 @@ def header_of(content: bytes) -> dict[str, Any]:
 def forged(tensors: dict[str, np.ndarray[Any, Any]], **changes: Any) -> bytes:
     """A file with valid checksums all over and the changed entries in its header."""
     header = {
-        **header_of(storage._encode(ATOMS)),
+        **header_of(storage.encode(ATOMS)),
         "checksum": "0" * 64,
         "sha256": {name: storage._sha256(array.tobytes()) for name, array in tensors.items()},
         **changes,

@@ -1,0 +1,132 @@
+"""A loss at one point: the model, its copied parameters and the data, evaluated batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rmthess.operators.batches import Batch, Batches
+from rmthess.operators.errors import NonFiniteError
+from rmthess.operators.isolation import untouched
+from rmthess.operators.parameters import Parameters
+from rmthess.operators.weights import Reduction
+
+Weight = Callable[[Any], float]
+
+
+@dataclass(frozen=True, eq=False)
+class Loss:
+    """One batch's loss, the leaves it was built on and its weight in the total."""
+
+    value: Tensor
+    leaves: list[Tensor]
+    weight: float
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """Everything an operator needs to rebuild a graph: a snapshot, except for the data.
+
+    ``fixed`` holds the other parameters, ``buffers`` the buffers, ``modes`` train/eval of each
+    module, all as they were at construction.
+    """
+
+    model: nn.Module
+    loss: Callable[..., Any]
+    batches: Batches
+    parameters: Parameters
+    fixed: dict[str, Tensor]
+    buffers: dict[str, Tensor]
+    modes: dict[str, bool]
+    reduction: Reduction | None
+    weight: Weight | None
+
+    @property
+    def is_mean(self) -> bool:
+        """Whether the losses of batches are averaged with their weights, or added."""
+        return self.weight is not None or self.reduction is None or not self.reduction.is_sum
+
+    @contextmanager
+    def isolated(self) -> Iterator[None]:
+        """Restore the user's model, random states and switches on leaving."""
+        with untouched(self.model, {v.device for v in self.parameters.values}):
+            yield
+
+    def evaluate(self, batch: Batch) -> Loss | None:
+        """The loss of one batch with fresh leaves; None if the batch has weight zero."""
+        leaves = [value.detach().requires_grad_() for value in self.parameters.values]
+        state = dict(zip(self.parameters.names, leaves, strict=True)) | self.fixed
+        # BatchNorm in train mode writes its running statistics: into these copies.
+        state |= {name: buffer.clone() for name, buffer in self.buffers.items()}
+        for name, module in self.model.named_modules():
+            module.training = self.modes[name]
+        try:
+            outputs = _call(self.model, state, batch.inputs)
+            weight = self._weigh(batch, outputs)
+            if weight == 0:  # every label ignored: the mean would be 0/0
+                return None
+            value = self.loss(outputs, *batch.targets)
+        except Exception as error:
+            error.add_note(f"while evaluating the loss of batch {batch.index}")
+            raise
+        return Loss(_scalar(batch, value), leaves, weight)
+
+    def _weigh(self, batch: Batch, outputs: Any) -> float:
+        weight: float
+        known = self.reduction is not None and len(batch.targets) == 1
+        known = known and all(isinstance(x, Tensor) for x in (outputs, *batch.targets))
+        if self.reduction is not None and known:
+            self.reduction.check_labels(batch.index, outputs, batch.targets[0])
+        if self.weight is not None:
+            weight = float(self.weight(batch.given))
+        elif self.reduction is not None and known:
+            weight = self.reduction.denominator(outputs, batch.targets[0])
+        else:
+            weight = float(batch.samples)
+        if not 0 <= weight < float("inf"):
+            raise ValueError(
+                f"the weight of batch {batch.index} must be finite and not negative, got {weight}; "
+                "it is the denominator of its mean loss"
+            )
+        return weight
+
+
+def _call(model: nn.Module, state: dict[str, Tensor], inputs: Any) -> Any:
+    args: tuple[Any, ...]
+    args, kwargs = (inputs,), {}
+    if isinstance(inputs, dict):
+        args, kwargs = (), inputs
+    elif isinstance(inputs, (tuple, list)):
+        args = tuple(inputs)
+    return torch.func.functional_call(model, state, args, kwargs)
+
+
+def _scalar(batch: Batch, value: Any) -> Tensor:
+    if not isinstance(value, Tensor):
+        raise TypeError(
+            f"loss of batch {batch.index} must be a tensor, got {type(value).__name__}; "
+            "return it without .item()"
+        )
+    if value.numel() != 1:
+        raise ValueError(
+            f"loss of batch {batch.index} must be a scalar, got shape {tuple(value.shape)}; "
+            "take its mean or its sum"
+        )
+    if value.is_complex():
+        raise TypeError(f"loss of batch {batch.index} must be real, got {value.dtype}")
+    if not bool(torch.isfinite(value)):
+        raise NonFiniteError(
+            f"loss of batch {batch.index} is {float(value.detach())} although data and parameters "
+            "are finite; look for log(0), overflow or a division by zero in the model or the loss"
+        )
+    if not value.requires_grad:
+        raise ValueError(
+            f"loss of batch {batch.index} has no graph: it does not depend on the chosen "
+            "parameters, or was built under torch.no_grad(), .detach() or .item()"
+        )
+    return value.reshape(())

@@ -1,0 +1,178 @@
+"""Two passes through the data before the first product: everything is checked, nothing assumed.
+
+The first sums loss and gradient and stops at NaN, empty data or wrong labels. The second repeats
+both, which finds dropout, random augmentation and data that can be read only once, and keeps the
+graphs if they fit.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+import torch
+
+from rmthess.operators.batches import Batch
+from rmthess.operators.errors import NonDeterministicError, NonFiniteError
+from rmthess.operators.graph import Gradient, Graph, build_graph, plain_gradient
+from rmthess.operators.isolation import random_state, stochastic_modules
+from rmthess.operators.memory import count_saved_bytes, free_memory
+from rmthess.operators.problem import Loss, Problem
+
+
+class Totals:
+    """Weighted sums over the batches of one pass, not yet divided by the total weight.
+
+    ``loss_scale`` and ``gradient_scale`` sum absolute values and norms: the scale of rounding.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        parameters = problem.parameters
+        self._problem = problem
+        self.loss = self.loss_scale = self.gradient_scale = self.weight = 0.0
+        self.gradient = torch.zeros(parameters.dim, dtype=torch.float64, device=parameters.device)
+        self.batches = 0
+        self.used: set[int] = set()
+
+    def add(self, batch: Batch, loss: Loss | None, gradient: Gradient) -> None:
+        self.batches += 1
+        if loss is None:
+            return
+        share = loss.weight if self._problem.is_mean else 1.0
+        own = torch.zeros_like(self.gradient)
+        plain = [None if g is None else g.detach() for g in gradient]
+        self._problem.parameters.add_to(own, plain, share)
+        if not bool(torch.isfinite(own).all()):
+            entry = int(torch.nonzero(~torch.isfinite(own))[0, 0])
+            name = self._problem.parameters.name_of_entry(entry)
+            raise NonFiniteError(
+                f"the gradient of batch {batch.index} is not finite, first in parameter {name!r}, "
+                "although the loss is: look for a square root or norm at 0, or 0 * inf in a mask"
+            )
+        value = share * float(loss.value.detach())
+        self.loss += value
+        self.loss_scale += abs(value)
+        self.gradient += own
+        self.gradient_scale += float(own.norm())
+        self.weight += loss.weight
+        self.used |= {i for i, g in enumerate(gradient) if g is not None}
+
+    @property
+    def unused(self) -> tuple[str, ...]:
+        names = self._problem.parameters.names
+        return tuple(name for i, name in enumerate(names) if i not in self.used)
+
+
+class Survey:
+    """The first pass: totals, the graph of a single batch, and the bytes that all graphs take."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.totals = Totals(problem)
+        self.is_linear = True
+        self.draws_random_numbers = False
+        self.single: Graph | None = None
+        self._samples = self._measured_samples = self._measured_bytes = 0
+        for batch in problem.batches:
+            batch.check_finite()
+            self._samples += batch.samples
+            self._visit(problem, batch)
+        if self.totals.weight == 0:
+            raise ValueError(
+                "the total weight of the data is 0: every label is ignored or has class weight 0"
+            )
+
+    @property
+    def graph_bytes(self) -> float:
+        """Estimate for all batches together: the measured one, scaled by samples."""
+        return self._measured_bytes * self._samples / max(self._measured_samples, 1)
+
+    def _visit(self, problem: Problem, batch: Batch) -> None:
+        single = problem.batches.is_single
+        # Until one graph shows that the loss is not linear; usually that is the first.
+        measured = self.is_linear and not single
+        counter = count_saved_bytes(problem.parameters.values) if measured else nullcontext()
+        with counter as saved:
+            loss = self._evaluate(problem, batch)
+            if loss is None:
+                self.totals.add(batch, None, ())
+                return
+            gradient: Gradient
+            if single or measured:
+                graph = build_graph(loss)
+                gradient = graph.gradient
+                self.is_linear = graph.is_constant
+                self.single = graph if single else None
+            else:
+                gradient = plain_gradient(loss)
+        if saved is not None:
+            self._measured_samples, self._measured_bytes = batch.samples, saved.total
+        self.totals.add(batch, loss, gradient)
+
+    def _evaluate(self, problem: Problem, batch: Batch) -> Loss | None:
+        devices = {value.device for value in problem.parameters.values}
+        before = random_state(devices)
+        loss = problem.evaluate(batch)
+        self.draws_random_numbers |= random_state(devices) != before
+        return loss
+
+
+def repeat(problem: Problem, survey: Survey, memory: int | None) -> list[Graph] | None:
+    """The second pass; returns the graphs if those of all batches fit in ``memory`` bytes."""
+    if memory is None:
+        free = free_memory(problem.parameters.device)
+        memory = 0 if free is None else free // 4
+    keep = not problem.batches.is_single and survey.graph_bytes <= memory
+    totals, graphs = Totals(problem), []
+    for batch in problem.batches:
+        loss = problem.evaluate(batch)
+        if loss is None:
+            totals.add(batch, None, ())
+        elif keep:
+            graph = build_graph(loss)
+            graphs.append(graph)
+            totals.add(batch, loss, graph.gradient)
+        else:
+            totals.add(batch, loss, plain_gradient(loss))
+    _compare(problem, survey, totals)
+    if survey.single is not None:
+        return [survey.single]
+    return graphs if keep else None
+
+
+def _compare(problem: Problem, survey: Survey, again: Totals) -> None:
+    """Refuse a loss that changed between the passes.
+
+    Where the model drew random numbers any difference counts. Otherwise a shuffled loader may round
+    differently, and near a minimum either loss or gradient alone may be all rounding: both must
+    differ by more than sqrt(eps).
+    """
+    first = survey.totals
+    if again.batches != first.batches or abs(again.weight - first.weight) > 1e-9 * first.weight:
+        raise NonDeterministicError(
+            f"the data changed between two passes: {first.batches} batches of total weight "
+            f"{first.weight:g}, then {again.batches} of {again.weight:g}; pass data that stays the "
+            "same, without drop_last and shuffle together"
+        )
+    by_loss = _relative(abs(again.loss - first.loss), first.loss_scale)
+    by_gradient = _relative(float((again.gradient - first.gradient).norm()), first.gradient_scale)
+    tolerance = torch.finfo(problem.parameters.dtype).eps ** 0.5
+    if survey.draws_random_numbers:
+        changed = by_loss > 0 or by_gradient > 0
+    else:
+        changed = min(by_loss, by_gradient) > tolerance
+    if changed:
+        suspects = stochastic_modules(problem.model, problem.modes)
+        culprit = (
+            f"these modules draw random numbers in train mode: {', '.join(suspects)}; "
+            "call model.eval()"
+            if suspects
+            else "no dropout module in train mode was found, so the model, the loss or the data "
+            "(augmentation?) draws random numbers; fix them first"
+        )
+        raise NonDeterministicError(
+            f"the loss is random: repeated on the same data it changed by {by_loss:.1e} and its "
+            f"gradient by {by_gradient:.1e} (relative); {culprit}"
+        )
+
+
+def _relative(difference: float, scale: float) -> float:
+    return difference / scale if scale > 0 else float(difference > 0)
