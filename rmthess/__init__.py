@@ -7,7 +7,7 @@ spectrum can be fitted and plotted on a machine without torch.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 __version__ = "0.1.0"
 

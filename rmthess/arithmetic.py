@@ -1,7 +1,8 @@
 """The arithmetic of a number: one formula, three namespaces.
 
 A law writes its formula once, against the functions of :func:`arithmetic`. Floats and arrays then
-get speed, ``mpmath`` numbers as many digits as they carry, ``sympy`` expressions the formula itself.
+get speed, ``mpmath`` numbers as many digits as they carry, ``sympy`` expressions the formula
+itself.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ class Arithmetic:
     """The elementary functions of one kind of number.
 
     ``point`` prepares a spectral parameter (a real one means z + i0), ``real`` a real argument;
-    ``positive_part`` is max(x, 0), ``step`` is 1 where x >= 0 and else 0, and ``quotient`` is x/y
-    with 0/0 = 0 and x/0 = inf.
+    ``positive_part`` is max(x, 0), ``step`` is 1 where x >= 0 and else 0, ``clip`` brings a number
+    between two others and leaves an expression as it is, and ``quotient`` is x/y with 0/0 = 0 and
+    x/0 infinite.
     """
 
     name: str
@@ -31,6 +33,7 @@ class Arithmetic:
     arctan2: Function
     positive_part: Function
     step: Function
+    clip: Function
     quotient: Function
     point: Function
     real: Function
@@ -49,6 +52,11 @@ def arithmetic(*values: Any) -> Arithmetic:
     if "mpmath" in kinds:
         return _mpmath()
     return _NUMPY
+
+
+def plain(value: Any) -> Any:
+    """A NumPy scalar as the Python number that it is; anything else unchanged."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def is_symbolic(value: Any) -> bool:
@@ -73,7 +81,7 @@ def check_finite(name: str, value: Any, meaning: str) -> None:
     if is_symbolic(value):
         return
     try:
-        good = bool(np.isfinite(float(value)))
+        good = bool(-np.inf < value < np.inf)
     except (TypeError, ValueError):
         good = False
     if not good:
@@ -92,8 +100,8 @@ def _kind(value: Any) -> str:
 
 
 def _numpy_quotient(x: Any, y: Any) -> Any:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where((x == 0) & (y == 0), 0.0, np.divide(x, y))
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+        return np.where((x == 0) & (y == 0), 0.0, np.divide(x, y))[()]
 
 
 _NUMPY = Arithmetic(
@@ -103,6 +111,7 @@ _NUMPY = Arithmetic(
     arctan2=np.arctan2,
     positive_part=lambda x: np.maximum(x, 0.0),
     step=lambda x: np.where(x >= 0, 1.0, 0.0),
+    clip=np.clip,
     quotient=_numpy_quotient,
     point=lambda z: np.asarray(z, dtype=complex),
     real=lambda x: np.asarray(x, dtype=float),
@@ -127,6 +136,7 @@ def _mpmath() -> Arithmetic:
         arctan2=_elementwise(mpmath.atan2, 2),
         positive_part=_elementwise(lambda x: max(x, mpmath.mpf(0))),
         step=_elementwise(lambda x: mpmath.mpf(x >= 0)),
+        clip=_elementwise(lambda x, low, high: min(max(x, low), high), 3),
         quotient=_elementwise(quotient, 2),
         point=_elementwise(mpmath.mpmathify),
         real=_elementwise(mpmath.mpmathify),
@@ -144,6 +154,7 @@ def _sympy() -> Arithmetic:
         arctan2=_elementwise(sympy.atan2, 2),
         positive_part=_elementwise(lambda x: sympy.Max(x, 0)),
         step=_elementwise(lambda x: sympy.Heaviside(x, 1)),
+        clip=lambda x, low, high: x,
         quotient=_elementwise(lambda x, y: sympy.Integer(0) if x == y == 0 else x / y, 2),
         point=_elementwise(sympy.sympify),
         real=_elementwise(sympy.sympify),

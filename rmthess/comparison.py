@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal, overload
 
 import numpy as np
@@ -13,7 +14,7 @@ from rmthess import jacobi
 from rmthess.distance import kolmogorov, wasserstein
 from rmthess.extremes import tracy_widom
 from rmthess.laws.law import Law
-from rmthess.measure import DiscreteMeasure, LanczosMeasure
+from rmthess.measure import DiscreteMeasure, LanczosMeasure, SpectralMeasure
 
 Array = NDArray[np.float64]
 Measured = DiscreteMeasure | LanczosMeasure
@@ -24,7 +25,7 @@ _CLEAR_RATIO = 1.5  # a gap narrower than this between neighbours is not called 
 
 @dataclass(frozen=True)
 class Outlier:
-    """An eigenvalue within ``error`` of ``location``, outside the bulk; seen by that many probes."""
+    """An eigenvalue within ``error`` of ``location``, outside the bulk, in ``seen_by`` probes."""
 
     location: float
     error: float
@@ -153,12 +154,12 @@ def _beyond_gap(found: list[Found], center: float) -> Outliers:
     edges, notes = {}, []
     for side, ordered in (("left", found), ("right", found[::-1])):
         distances: list[float] = []
-        for (value, error, _), (following, _, _) in zip(ordered, ordered[1:], strict=False):
+        for (value, error, _), (following, _, _) in pairwise(ordered):
             away = center - value if side == "left" else value - center
             if away <= 0 or error > 0.01 * abs(value - following):
                 break
             distances.append(away)
-        ratios = [outer / inner for outer, inner in zip(distances, distances[1:], strict=False)]
+        ratios = [outer / inner for outer, inner in pairwise(distances)]
         count = int(np.argmax(ratios)) + 1 if ratios and max(ratios) >= _CLEAR_RATIO else 0
         edges[side] = ordered[count][0]
         if count:
@@ -198,7 +199,7 @@ def _edge_scale(law: Law, edge: float, other: float, dim: int) -> float:
 
 @dataclass(frozen=True)
 class Row:
-    """One quantity: predicted, measured, standard error, and whether they agree within 3 of these."""
+    """One quantity, predicted and measured; they agree within 3 standard errors or differ."""
 
     quantity: str
     predicted: float
@@ -266,7 +267,9 @@ def _over_probes(values: Array) -> Array:
     return np.asarray(values.std(axis=0, ddof=1) / np.sqrt(values.shape[0]))
 
 
-def _row(quantity: str, law: Law, measure: Measured, functional) -> Row:  # type: ignore[no-untyped-def]
+def _row(
+    quantity: str, law: Law, measure: Measured, functional: Callable[[SpectralMeasure], float]
+) -> Row:
     error = (
         float(measure.standard_error(functional)) if isinstance(measure, LanczosMeasure) else np.nan
     )

@@ -63,7 +63,7 @@ def wasserstein(mu: SpectralMeasure, nu: SpectralMeasure) -> float:
         # one cdf is constant between breakpoints: the other crosses it at a quantile
         law, step = (mu, nu) if smooth[0] is mu else (nu, mu)
         cross = np.clip(law.quantile(np.clip(step.cdf(left), 0.0, 1.0)), left, right)
-        ends = np.unique(np.concatenate([points, cross]))
+        ends = np.unique(np.concatenate([points, cross, _interior(law.breakpoints)]))
     else:
         ends = np.unique(np.concatenate([points, _interior(points)]))
     left, right = ends[:-1], ends[1:]
@@ -108,7 +108,8 @@ def _merged(mu: SpectralMeasure, nu: SpectralMeasure) -> Array:
 def _interior(points: Array) -> Array:
     """Chebyshev-spaced points strictly between consecutive breakpoints."""
     fraction = (1 - np.cos(np.pi * np.arange(1, _CUTS) / _CUTS)) / 2
-    return np.ravel(points[:-1, None] + np.diff(points)[:, None] * fraction)
+    between = points[:-1, None] + np.diff(points)[:, None] * fraction
+    return np.asarray(np.ravel(between))
 
 
 def _gap(mu: SpectralMeasure, nu: SpectralMeasure, x: Array) -> Array:

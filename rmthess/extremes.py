@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.polynomial import Chebyshev
 from numpy.typing import ArrayLike, NDArray
+from scipy.fft import dct
 from scipy.special import airy
 
 from rmthess.measure import check_probabilities
@@ -116,8 +117,8 @@ def _determinants() -> tuple[Chebyshev, Chebyshev]:
         # B_s is symmetric: both determinants follow from one set of eigenvalues
         spectrum = np.linalg.eigvalsh(kernel)
         values[:, index] = np.prod(1 - spectrum), np.prod(1 + spectrum)
-    basis = np.polynomial.chebyshev.chebvander(points, _DEGREE)
-    coefficients = 2 / points.size * (values @ basis)
+    # not by the recursion of chebvander, which loses degree² roundings at the ends
+    coefficients = dct(values[:, ::-1]) / points.size
     coefficients[:, 0] /= 2
     domain = [_LEFT, _RIGHT]
     return Chebyshev(coefficients[0], domain), Chebyshev(coefficients[1], domain)

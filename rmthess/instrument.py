@@ -1,7 +1,8 @@
 """What an instrument would show if a law were true.
 
-A spectrum is never seen bare. An :class:`Instrument` turns a measurement, a law, and a random matrix
-of that law into vectors of the same coordinates, in which they are compared, fitted and calibrated:
+A spectrum is never seen bare. An :class:`Instrument` turns a measurement, a law, and a random
+matrix of that law into vectors of the same coordinates, in which they are compared, fitted and
+calibrated:
 
 * all eigenvalues were computed: the sorted eigenvalues λ_i beside the law's quantiles at
   (i - 1/2)/dim; the distance of two such vectors is the Wasserstein distance W_2;
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 
 from rmthess import jacobi
 from rmthess.laws.law import Law
-from rmthess.measure import DiscreteMeasure, LanczosMeasure, SpectralMeasure
+from rmthess.measure import DiscreteMeasure, LanczosMeasure, SpectralMeasure, check_order
 
 Array = NDArray[np.float64]
 Window = tuple[float, float]
@@ -119,21 +120,21 @@ def instrument_of(
 
     A window leaves out the nodes outside it and renormalises; the side shrinks with the mass. Of a
     Lanczos run it keeps three quarters of the depth: cutting converged outliers out of a Gauss rule
-    leaves the rule of the rest, but for its last coefficients (40 spiked Wishart matrices, true law:
-    with full depth 47% are refused at the 5% level, with three quarters 5%). ``dim`` replaces the
-    side that the measure states.
+    leaves the rule of the rest, but for its last coefficients (40 spiked Wishart matrices, true
+    law: with full depth 47% are refused at the 5% level, with three quarters 5%). ``dim`` replaces
+    the side that the measure states.
     """
     if isinstance(measure, DiscreteMeasure):
         inside = measure if window is None else measure.restrict(_checked(window))
-        side = inside.dim if dim is None else dim
-        return EigenvalueInstrument(DiscreteMeasure(inside.nodes, inside.weights, side))
+        known = inside.dim if dim is None else dim
+        return EigenvalueInstrument(DiscreteMeasure(inside.nodes, inside.weights, known))
     if not isinstance(measure, LanczosMeasure):
         raise TypeError(
             f"a measured spectrum is a LanczosMeasure or a DiscreteMeasure, got "
             f"{type(measure).__name__}; for a list of eigenvalues use "
             "DiscreteMeasure.from_eigenvalues"
         )
-    side = float(measure.dim if dim is None else dim)
+    side = float(measure.dim if dim is None else check_order("dim", dim))
     if window is None:
         pairs = list(zip(measure.diagonals, measure.off_diagonals, strict=True))
     else:
@@ -153,7 +154,9 @@ def instrument_of(
     if window is not None:
         steps = max(1, 3 * steps // 4)
     return LanczosInstrument(
-        np.array([a[:steps] for a, _ in chains]), np.array([b[: steps - 1] for _, b in chains]), side
+        np.array([a[:steps] for a, _ in chains]),
+        np.array([b[: steps - 1] for _, b in chains]),
+        side,
     )
 
 
@@ -167,4 +170,5 @@ def _checked(window: Window) -> Window:
 def _coordinates(diagonals: Array, off_diagonals: Array) -> Array:
     """(a, 2 b) averaged over probes, scaled so that a distance is a root mean square over steps."""
     a, b = np.atleast_2d(diagonals), np.atleast_2d(off_diagonals)
-    return np.concatenate([a.mean(axis=0), 2 * b.mean(axis=0)]) / np.sqrt(a.shape[1])
+    both = np.concatenate([a.mean(axis=0), 2 * b.mean(axis=0)])
+    return np.asarray(both / np.sqrt(a.shape[1]))

@@ -77,7 +77,8 @@ def chains(
     ``apply`` maps (probes, n) to (probes, n) row by row. Returns diagonals (probes, steps) and
     off-diagonals (probes, steps - 1), NaN after a breakdown; two passes of Gram-Schmidt a step
     (twice is enough: Kahan, in Parlett, section 6.9). ``reach`` is the bandwidth of a banded map
-    whose starts are zero past their first ``reach`` entries: then only the rows reached are touched.
+    whose starts are zero past their first ``reach`` entries: then only the rows reached are
+    touched.
     """
     probes, side = starts.shape
     a, b = np.full((probes, steps), np.nan), np.full((probes, max(steps - 1, 0)), np.nan)
@@ -107,8 +108,8 @@ def chains(
 def from_quadrature(nodes: ArrayLike, weights: ArrayLike, steps: int) -> Coefficients:
     """First ``steps`` Jacobi coefficients of the measure sum_i weights_i delta(nodes_i).
 
-    Lanczos on diag(nodes) from the start vector sqrt(weights); NaN from the step where the atoms are
-    used up.
+    Lanczos on diag(nodes) from the start vector sqrt(weights); NaN from the step where the atoms
+    are used up.
 
     >>> from_quadrature([-1.0, 1.0], [0.5, 0.5], 2)
     (array([0., 0.]), array([1.]))
@@ -130,8 +131,8 @@ def stieltjes(
     """m(z) = 1/(a_0 - z - b_0^2/(a_1 - z - ...)), vectorised in z.
 
     Without ``tail`` the fraction stops: the transform of the Gauss rule. With ``tail = (a, b)`` it
-    is closed by the transform of the constant coefficients a, b, a semicircle on a ± 2b. That is the
-    square-root terminator: a smooth density on [a - 2b, a + 2b] without any bandwidth.
+    is closed by the transform of the constant coefficients a, b, a semicircle on a ± 2b. That is
+    the square-root terminator: a smooth density on [a - 2b, a + 2b] without any bandwidth.
     """
     a, b = leading_block(diagonal, off_diagonal)
     point = np.asarray(z, complex)
@@ -145,7 +146,7 @@ def stieltjes(
         remaining = zip(a[::-1], np.append(b, half)[::-1], strict=True)
     for a_k, b_k in remaining:
         m = 1 / (a_k - point - b_k**2 * m)
-    return m
+    return np.asarray(m)
 
 
 class Tail(NamedTuple):
@@ -166,10 +167,10 @@ class Tail(NamedTuple):
 def tail(diagonal: ArrayLike, off_diagonal: ArrayLike, tolerance: float = 0.05) -> Tail:
     """Limits of the coefficients, read from the second half of those that are given.
 
-    For a one-cut measure with square-root edges a_k -> a and b_k -> b (Nevai class), and the bulk is
-    [a - 2b, a + 2b]. ``converged`` says that within that half neither coefficient drifts nor scatters
-    by more than ``tolerance`` times b; where it is False (two cuts: oscillation; heavy tails: drift)
-    the edges mean nothing.
+    For a one-cut measure with square-root edges a_k -> a and b_k -> b (Nevai class), and the bulk
+    is [a - 2b, a + 2b]. ``converged`` says that within that half neither coefficient drifts nor
+    scatters by more than ``tolerance`` times b; where it is False (two cuts: oscillation; heavy
+    tails: drift) the edges mean nothing.
     """
     a, b = leading_block(diagonal, off_diagonal)
     if b.size < 4:
@@ -199,11 +200,11 @@ def hermite_chains(
     """Lanczos coefficients of one GOE matrix of side ``dim`` and unit limit variance.
 
     Shapes (probes, steps) and (probes, steps - 1): what Lanczos from ``probes`` uniformly random
-    start vectors returns, in law. For one probe a_k ~ N(0, 2/dim), b_k ~ chi(dim - 1 - k)/sqrt(dim),
-    all independent (Dumitriu & Edelman 2002, beta = 1), in O(steps) at any ``dim``. For several, the
-    block form of the same reduction is a band matrix of side probes * steps, on which each probe
-    runs; coefficients of different probes are correlated because they see the same matrix.
-    Past ``dim`` steps the chain has broken down.
+    start vectors returns, in law. For one probe a_k ~ N(0, 2/dim), b_k ~ chi(dim - 1 -
+    k)/sqrt(dim), all independent (Dumitriu & Edelman 2002, beta = 1), in O(steps) at any ``dim``.
+    For several, the block form of the same reduction is a band matrix of side probes * steps, on
+    which each probe runs; coefficients of different probes are correlated because they see the same
+    matrix. Past ``dim`` steps the chain has broken down.
     """
     if probes == 1:
         diagonal = rng.normal(scale=np.sqrt(2 / dim), size=steps)
@@ -225,7 +226,7 @@ def laguerre_chains(
     """Lanczos coefficients of one X^T X/samples, X (samples, dim) with standard normal entries.
 
     As :func:`hermite_chains`, with T = B^T B/samples: for one probe B is upper bidiagonal with
-    diagonal chi(samples - k) and superdiagonal chi(dim - 1 - k) (Dumitriu & Edelman 2002, beta = 1);
+    diagonal chi(samples - k) and superdiagonal chi(dim - 1 - k) (Dumitriu & Edelman 2002);
     for several it is upper banded. ``samples`` may be any positive real number.
     """
     if probes == 1:
@@ -273,12 +274,13 @@ def mean_laguerre_chain(steps: int, dim: float, samples: float) -> Coefficients:
     return diagonal / samples, off_diagonal / samples
 
 
-def _mean_chi(freedom: Array) -> Array:
+def _mean_chi(freedom: ArrayLike) -> Array:
     left = np.maximum(np.asarray(freedom, float), 0.0)
-    return np.where(left > 0, np.sqrt(2) * poch(np.where(left > 0, left, 1.0) / 2, 0.5), 0.0)
+    mean = np.sqrt(2) * poch(np.where(left > 0, left, 1.0) / 2, 0.5)
+    return np.where(left > 0, mean, 0.0)
 
 
-def _chi(freedom: Array, rng: np.random.Generator) -> Array:
+def _chi(freedom: ArrayLike, rng: np.random.Generator) -> Array:
     """chi variables; 0 where no degree of freedom is left."""
     left = np.asarray(freedom, float)
-    return np.where(left > 0, np.sqrt(rng.chisquare(np.maximum(left, 1.0))), 0.0)
+    return np.where(left > 0, np.sqrt(rng.chisquare(np.where(left > 0, left, 1.0))), 0.0)

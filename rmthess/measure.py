@@ -1,8 +1,8 @@
 """Spectral measures: what theory predicts, what Lanczos returns, what a list of eigenvalues is.
 
-A measure is a probability measure on the real line. It knows its *resolution*, the smallest width at
-which it means anything: 0 for a law or for exact eigenvalues, about range/steps for Lanczos.
-No bandwidth is hidden anywhere. Sign convention: m(z) = ∫ dμ(x)/(x - z).
+A measure is a probability measure on the real line. It knows its *resolution*, the smallest width
+at which it means anything: 0 for a law or for exact eigenvalues, about range/steps for Lanczos. No
+bandwidth is hidden anywhere. Sign convention: m(z) = ∫ dμ(x)/(x - z).
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ from numpy.typing import ArrayLike, NDArray
 from rmthess import jacobi
 
 Array = NDArray[np.float64]
+
+
+_EPSILON = {"float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}  # float64: the default
 
 
 class SpectralMeasure(ABC):
@@ -105,7 +108,9 @@ class DiscreteMeasure(SpectralMeasure):
                 f"got shapes {nodes.shape} and {weights.shape}"
             )
         if not (np.isfinite(nodes).all() and np.isfinite(weights).all()):
-            bad = int(np.count_nonzero(~np.isfinite(nodes)) + np.count_nonzero(~np.isfinite(weights)))
+            bad = int(
+                np.count_nonzero(~np.isfinite(nodes)) + np.count_nonzero(~np.isfinite(weights))
+            )
             raise ValueError(f"nodes and weights must be finite, got {bad} NaN or infinite values")
         if weights.min() < 0:
             raise ValueError(f"weights must not be negative, got {weights.min()}")
@@ -128,7 +133,8 @@ class DiscreteMeasure(SpectralMeasure):
 
     @cached_property
     def _cumulative(self) -> Array:
-        return np.concatenate([[0.0], np.cumsum(self.weights)]) / np.sum(self.weights)
+        total = np.cumsum(self.weights)
+        return np.asarray(np.concatenate([[0.0], total]) / total[-1])
 
     @property
     def breakpoints(self) -> Array:
@@ -143,7 +149,9 @@ class DiscreteMeasure(SpectralMeasure):
         return float(np.asarray(f(self.nodes)) @ self.weights)
 
     def cdf(self, x: Any) -> Any:
-        return self._cumulative[np.searchsorted(self.nodes, np.asarray(x, float), side="right")][()]
+        x = np.asarray(x, float)
+        below = self._cumulative[np.searchsorted(self.nodes, x, side="right")]
+        return np.where(np.isnan(x), np.nan, below)[()]
 
     def quantile(self, p: Any) -> Any:
         index = np.searchsorted(self._cumulative[1:], check_probabilities(p), side="left")
@@ -172,8 +180,8 @@ class LanczosMeasure(SpectralMeasure):
 
     ``diagonals`` (probes, steps) and ``off_diagonals`` (probes, steps - 1) hold one tridiagonal
     matrix T a probe, ``residuals`` (probes,) the off-diagonal entry that would have followed (0
-    after a breakdown, which makes the rule exact); entries after a breakdown are NaN. ``dim`` is the
-    side of the operator, ``provenance`` says how it was measured (JSON values only).
+    after a breakdown, which makes the rule exact); entries after a breakdown are NaN. ``dim`` is
+    the side of the operator, ``provenance`` says how it was measured (JSON values only).
 
     >>> LanczosMeasure([[0.0, 0.0]], [[1.0]], [0.5], dim=9).nodes
     array([[-1.,  1.]])
@@ -220,9 +228,13 @@ class LanczosMeasure(SpectralMeasure):
     @cached_property
     def _ritz(self) -> tuple[Array, Array, Array]:
         nodes, weights, errors = (np.full(self.diagonals.shape, np.nan) for _ in range(3))
+        epsilon = _EPSILON.get(str(self.provenance.get("dtype")), np.finfo(float).eps)
         for k in range(self.probes):
             found = jacobi.ritz(self.diagonals[k], self.off_diagonals[k], self.residuals[k])
-            for target, values in zip((nodes, weights, errors), found, strict=True):
+            rounding = epsilon * np.abs(found[0]).max()
+            for target, values in zip(
+                (nodes, weights, errors), (*found[:2], found[2] + rounding), strict=True
+            ):
                 target[k, : values.size] = values
                 target.flags.writeable = k + 1 < self.probes
         return nodes, weights, errors
@@ -239,7 +251,10 @@ class LanczosMeasure(SpectralMeasure):
 
     @property
     def errors(self) -> Array:
-        """Bound (probes, steps) on the distance of each Ritz value to the nearest eigenvalue."""
+        """Bound (probes, steps) on the distance of each Ritz value to the nearest eigenvalue.
+
+        The residual of the Ritz pair, plus the rounding of products in the operator's dtype.
+        """
         return self._ritz[2]
 
     def quadratures(self) -> list[DiscreteMeasure]:
@@ -261,8 +276,8 @@ class LanczosMeasure(SpectralMeasure):
     def standard_error(self, functional: Callable[[DiscreteMeasure], Any]) -> Any:
         """Standard error over probes of the mean of ``functional(quadrature)``; NaN for one probe.
 
-        >>> LanczosMeasure([[0.0], [2.0]], [[], []], [0, 0], dim=5).standard_error(
-        ...     lambda rule: rule.moment(1))
+        >>> two = LanczosMeasure([[0.0], [2.0]], [[], []], [0, 0], dim=5)
+        >>> float(two.standard_error(lambda rule: rule.moment(1)))
         1.0
         """
         values = np.asarray([functional(rule) for rule in self.quadratures()], float)
@@ -290,6 +305,10 @@ class LanczosMeasure(SpectralMeasure):
 
     def quantile(self, p: Any) -> Any:
         return self.pooled.quantile(p)
+
+    def restrict(self, window: tuple[float, float]) -> DiscreteMeasure:
+        """The pooled measure conditioned on window[0] <= x <= window[1]."""
+        return self.pooled.restrict(window)
 
     def jacobi(self, steps: int | None = None) -> jacobi.Coefficients:
         """Coefficients of the probe average: its Gauss rule has the average's first moments."""

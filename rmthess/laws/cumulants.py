@@ -1,8 +1,8 @@
 """Moments and free cumulants, each from the other, in any arithmetic.
 
 With M(z) = 1 + Σ m_n z^n and C(z) = 1 + Σ κ_n z^n:  C(z M(z)) = M(z), so that
-m_n = Σ_{s=1..n} κ_s [z^{n-s}] M(z)^s   (Speicher 1994; Nica & Speicher, *Lectures on the Combinatorics
-of Free Probability*, lecture 10).
+m_n = Σ_{s=1..n} κ_s [z^{n-s}] M(z)^s   (Nica & Speicher, *Lectures on the
+Combinatorics of Free Probability*, lecture 10).
 """
 
 from __future__ import annotations

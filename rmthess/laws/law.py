@@ -21,6 +21,7 @@ from scipy.linalg import eigvalsh_tridiagonal
 
 from rmthess import jacobi
 from rmthess.arithmetic import arithmetic, check_finite
+from rmthess.jacobi import Coefficients
 from rmthess.laws.cumulants import free_cumulants_from_moments
 from rmthess.measure import SpectralMeasure, check_order, check_probabilities
 
@@ -76,7 +77,9 @@ class Law(SpectralMeasure):
         for _ in range(60):
             step = 1e-6 * np.maximum(np.abs(u), 1e-6)
             value = u * self.r_transform(u) - w
-            slope = (u + step) * self.r_transform(u + step) - (u - step) * self.r_transform(u - step)
+            slope = (u + step) * self.r_transform(u + step) - (u - step) * self.r_transform(
+                u - step
+            )
             u = u - value * 2 * step / slope
         value = u * self.r_transform(u) - w
         good = np.abs(value) <= 1e-12 * np.maximum(np.abs(w), 1e-12)
@@ -121,7 +124,7 @@ class Law(SpectralMeasure):
 
     def integrate(self, f: Callable[[Array], Array]) -> Any:
         """∫ f dμ; warns where twice as many nodes still change the result by more than 1e-9."""
-        nodes, old = 64, np.nan
+        nodes, old = 64, np.asarray(np.nan)
         while True:
             x, w = self.quadrature(nodes)
             values = np.asarray(f(x))
@@ -165,7 +168,7 @@ class Law(SpectralMeasure):
                 total += series[k] / k * np.sin(k * theta)
         for location, mass in self.atoms:
             total += float(mass) * (x >= float(location))
-        return total[()]
+        return np.clip(total, 0.0, 1.0)[()]
 
     def quantile(self, p: Any) -> Any:
         """inf{x : cdf(x) >= p}: Newton's method inside a bisection bracket."""
@@ -188,8 +191,8 @@ class Law(SpectralMeasure):
             x = np.where(done, x, step)
             if done.all():
                 break
-        at_left_end = p <= reached[0]
-        return np.where(at_left_end, ends[0], np.where(x >= high, high, x))[()]
+        x = np.where(p <= reached[0], ends[0], np.where(x >= high, high, x))
+        return np.where(p == 1, ends[-1], x)[()]  # the cdf rounds to 1 before the end
 
     def moment(self, order: int) -> Any:
         """∫ x^order dμ."""
@@ -201,7 +204,7 @@ class Law(SpectralMeasure):
         moments = [self.moment(k) for k in range(1, check_order("order", order) + 1)]
         return free_cumulants_from_moments(moments)
 
-    def jacobi(self, steps: int) -> jacobi.Coefficients:
+    def jacobi(self, steps: int) -> Coefficients:
         """First Jacobi coefficients by Lanczos on ever finer quadratures (Gautschi)."""
         check_order("steps", steps)
         nodes, old = max(64, 4 * steps), None
@@ -212,13 +215,16 @@ class Law(SpectralMeasure):
                 if change <= 1e-13 * np.abs(new[0]).max() + 1e-13 * np.abs(new[1]).max(initial=0):
                     return new
                 if nodes >= _MOST_NODES:
-                    warnings.warn(f"Jacobi coefficients converged to {change:.0e}", stacklevel=2)
+                    if change > 1e-9 * (np.abs(new[0]).max() + np.abs(new[1]).max(initial=0)):
+                        warnings.warn(
+                            f"Jacobi coefficients converged to {change:.0e}", stacklevel=2
+                        )
                     return new
             nodes, old = 2 * nodes, new
 
     def sample_jacobi(
         self, steps: int, dim: float, rng: np.random.Generator, probes: int = 1
-    ) -> jacobi.Coefficients:
+    ) -> Coefficients:
         """What Lanczos from uniformly random vectors finds in ``steps`` steps on one such matrix.
 
         Shapes (probes, steps) and (probes, steps - 1). The matrix has side ``dim``, any positive
@@ -228,7 +234,7 @@ class Law(SpectralMeasure):
             f"{type(self).__name__} has no canonical matrix ensemble to draw from"
         )
 
-    def mean_jacobi(self, steps: int, dim: float) -> jacobi.Coefficients:
+    def mean_jacobi(self, steps: int, dim: float) -> Coefficients:
         """Expectation of one probe of ``sample_jacobi``: off ``jacobi`` by O(steps/dim)."""
         raise NotImplementedError(
             f"{type(self).__name__} has no canonical matrix ensemble to average over"
@@ -303,16 +309,18 @@ class AffineLaw(Law):
         return self.base.density(self._back(real)) / abs(self.scale)
 
     def cdf(self, x: Any) -> Any:
-        back = self._back(arithmetic(x, self.scale, self.offset).real(x))
+        xp = arithmetic(x, self.scale, self.offset)
+        back = self._back(xp.real(x))
         below = self.base.cdf(back)
         if not self._reflects:
             return below
         at = sum(mass * (back == location) for location, mass in self.base.atoms)
-        return 1 - below + at
+        return xp.clip(1 - below + at, 0, 1)
 
     def quantile(self, p: Any) -> Any:
-        p = check_probabilities(p)
-        return self._forward(self.base.quantile(1 - p if self._reflects else p))
+        if self._reflects:  # sup{x : F(x-) <= 1 - p} of the base, which is no quantile of it
+            return super().quantile(p)
+        return self._forward(self.base.quantile(p))
 
     def r_transform(self, w: Any) -> Any:
         """R(w) = offset + scale R_X(scale w)."""
@@ -321,17 +329,17 @@ class AffineLaw(Law):
     def equation(self, m: Any, z: Any) -> Any:
         return self.base.equation(self.scale * m, self._back(z))
 
-    def jacobi(self, steps: int) -> jacobi.Coefficients:
+    def jacobi(self, steps: int) -> Coefficients:
         a, b = self.base.jacobi(steps)
         return self._forward(a), abs(self.scale) * b
 
     def sample_jacobi(
         self, steps: int, dim: float, rng: np.random.Generator, probes: int = 1
-    ) -> jacobi.Coefficients:
+    ) -> Coefficients:
         a, b = self.base.sample_jacobi(steps, dim, rng, probes)
         return self._forward(a), abs(self.scale) * b
 
-    def mean_jacobi(self, steps: int, dim: float) -> jacobi.Coefficients:
+    def mean_jacobi(self, steps: int, dim: float) -> Coefficients:
         a, b = self.base.mean_jacobi(steps, dim)
         return self._forward(a), abs(self.scale) * b
 

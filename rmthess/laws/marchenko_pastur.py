@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from scipy.linalg import eigvalsh_tridiagonal
 
 from rmthess import jacobi
-from rmthess.arithmetic import arithmetic, check_positive, is_symbolic
+from rmthess.arithmetic import arithmetic, check_positive, is_symbolic, plain
+from rmthess.jacobi import Coefficients
 from rmthess.laws.law import Interval, Law
 from rmthess.measure import SpectralMeasure, check_order
 
@@ -55,7 +56,8 @@ class MarchenkoPastur(Law):
     @property
     def support(self) -> tuple[Interval, ...]:
         root = arithmetic(self.ratio, self.variance).sqrt(self.ratio)
-        return ((self.variance * (1 - root) ** 2, self.variance * (1 + root) ** 2),)
+        left, right = self.variance * (1 - root) ** 2, self.variance * (1 + root) ** 2
+        return ((plain(left), plain(right)),)
 
     @property
     def atoms(self) -> tuple[tuple[Any, Any], ...]:
@@ -67,8 +69,8 @@ class MarchenkoPastur(Law):
         ((a, b),) = self.support
         gap = v * (q - 1) if self._wide else v * (1 - q)
         # the continuous part in the form that cancels neither at large |z| nor at 0
-        smooth = 2 / (gap - z - xp.sqrt(z - a) * xp.sqrt(z - b))
-        return smooth / q - (1 - 1 / q) / z if self._wide else smooth
+        smooth = xp.quotient(2, gap - z - xp.sqrt(z - a) * xp.sqrt(z - b))
+        return smooth / q - xp.quotient(1 - 1 / q, z) if self._wide else smooth
 
     def equation(self, m: Any, z: Any) -> Any:
         """q v z m² + (z - v(1 - q)) m + 1."""
@@ -93,7 +95,8 @@ class MarchenkoPastur(Law):
         xp = arithmetic(x, self.ratio, self.variance)
         x = xp.real(x)
         ((a, b),) = self.support
-        left, right = xp.positive_part(x - a), xp.positive_part(b - x)
+        y = xp.clip(x, a, b)  # an infinite x stays out of the quotients
+        left, right = xp.positive_part(y - a), xp.positive_part(b - y)
         sine = 2 * xp.sqrt(left) * xp.sqrt(right) / (left + right)
         cosine = (right - left) / (left + right)
         r2 = 1 / self.ratio if self._wide else self.ratio
@@ -102,7 +105,7 @@ class MarchenkoPastur(Law):
         theta = xp.arctan2(sine, cosine)
         smooth = (theta + sine / r - (1 / r2 - 1) * phi) / xp.pi
         atom = (1 - self._continuous) * xp.step(x) if self._wide else 0
-        return (self._continuous * smooth + atom) * xp.real(1)
+        return xp.clip((self._continuous * smooth + atom) * xp.real(1), 0, 1)
 
     def r_transform(self, w: Any) -> Any:
         """R(w) = v/(1 - q v w)."""
@@ -126,7 +129,7 @@ class MarchenkoPastur(Law):
             comb(k, j) * comb(k - 1, j) // (j + 1) * self.ratio**j for j in range(k)
         )
 
-    def jacobi(self, steps: int) -> jacobi.Coefficients:
+    def jacobi(self, steps: int) -> Coefficients:
         """a_0 = v, then a_k = v(1 + q); b_k = v √q."""
         q, v = float(self.ratio), float(self.variance)
         diagonal = np.full(check_order("steps", steps), v * (1 + q))
@@ -135,16 +138,16 @@ class MarchenkoPastur(Law):
 
     def sample_jacobi(
         self, steps: int, dim: float, rng: np.random.Generator, probes: int = 1
-    ) -> jacobi.Coefficients:
+    ) -> Coefficients:
         a, b = jacobi.laguerre_chains(steps, dim, dim / float(self.ratio), rng, probes)
         return float(self.variance) * a, float(self.variance) * b
 
-    def mean_jacobi(self, steps: int, dim: float) -> jacobi.Coefficients:
+    def mean_jacobi(self, steps: int, dim: float) -> Coefficients:
         a, b = jacobi.mean_laguerre_chain(steps, dim, dim / float(self.ratio))
         return float(self.variance) * a, float(self.variance) * b
 
     def sample(self, dim: int, rng: np.random.Generator) -> NDArray[np.float64]:
-        """Eigenvalues (dim,) of XᵀX/samples; where q > 1, samples = round(dim/q) and the rest is 0."""
+        """Eigenvalues (dim,) of XᵀX/samples; for q > 1 with samples = round(dim/q)."""
         if not self._wide:
             return super().sample(dim, rng)
         samples = max(1, round(check_order("dim", dim) / float(self.ratio)))
@@ -155,7 +158,7 @@ class MarchenkoPastur(Law):
 
     @classmethod
     def moment_estimate(cls, measure: SpectralMeasure) -> dict[str, float]:
-        """v = mean and q v² = variance; where the mean is not positive, v is the standard deviation."""
+        """v = mean, q v² = variance; v the standard deviation where the mean is not positive."""
         mean = measure.moment(1)
         variance = measure.integrate(lambda x: (x - mean) ** 2)
         scale = mean if mean > 0 else float(np.sqrt(variance)) or 1.0

@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from rmthess import jacobi
-from rmthess.arithmetic import arithmetic, check_finite, check_positive
+from rmthess.arithmetic import arithmetic, check_finite, check_positive, plain
+from rmthess.jacobi import Coefficients
 from rmthess.laws.law import Interval, Law
 from rmthess.measure import SpectralMeasure, check_order
 
@@ -45,13 +46,13 @@ class Semicircle(Law):
 
     @property
     def support(self) -> tuple[Interval, ...]:
-        return ((self.mean - self._radius, self.mean + self._radius),)
+        return ((plain(self.mean - self._radius), plain(self.mean + self._radius)),)
 
     def stieltjes(self, z: Any) -> Any:
         xp = arithmetic(z, self.variance, self.mean)
         y = xp.point(z) - self.mean
         # the form that does not cancel at large |z|
-        return -2 / (y + xp.sqrt(y - self._radius) * xp.sqrt(y + self._radius))
+        return -xp.quotient(2, y + xp.sqrt(y - self._radius) * xp.sqrt(y + self._radius))
 
     def equation(self, m: Any, z: Any) -> Any:
         """v m² + (z - mean) m + 1."""
@@ -65,10 +66,10 @@ class Semicircle(Law):
 
     def cdf(self, x: Any) -> Any:
         xp = arithmetic(x, self.variance, self.mean)
-        y = xp.real(x) - self.mean
+        y = xp.clip(xp.real(x) - self.mean, -self._radius, self._radius)
         root = xp.sqrt(xp.positive_part((self._radius - y) * (self._radius + y)))
         turn = xp.arctan2(y, root) / xp.pi
-        return turn + y * root / (4 * xp.pi * self.variance) + xp.real(1) / 2
+        return xp.clip(turn + y * root / (4 * xp.pi * self.variance) + xp.real(1) / 2, 0, 1)
 
     def r_transform(self, w: Any) -> Any:
         """R(w) = mean + v w."""
@@ -94,20 +95,20 @@ class Semicircle(Law):
             for j in range(k // 2 + 1)
         )
 
-    def jacobi(self, steps: int) -> jacobi.Coefficients:
+    def jacobi(self, steps: int) -> Coefficients:
         """a_k = mean, b_k = √v: shifted Chebyshev polynomials of the second kind."""
         check_order("steps", steps)
         return np.full(steps, float(self.mean)), np.full(steps - 1, float(self._radius) / 2)
 
     def sample_jacobi(
         self, steps: int, dim: float, rng: np.random.Generator, probes: int = 1
-    ) -> jacobi.Coefficients:
+    ) -> Coefficients:
         return self._scaled(jacobi.hermite_chains(steps, dim, rng, probes))
 
-    def mean_jacobi(self, steps: int, dim: float) -> jacobi.Coefficients:
+    def mean_jacobi(self, steps: int, dim: float) -> Coefficients:
         return self._scaled(jacobi.mean_hermite_chain(steps, dim))
 
-    def _scaled(self, chain: jacobi.Coefficients) -> jacobi.Coefficients:
+    def _scaled(self, chain: Coefficients) -> Coefficients:
         scale = float(self._radius) / 2
         return float(self.mean) + scale * chain[0], scale * chain[1]
 

@@ -1,0 +1,1 @@
+"""``rmthess demo``: theory beside measurement on a real network, in one report."""

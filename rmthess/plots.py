@@ -1,0 +1,193 @@
+"""Pictures of spectral measures: each function draws on ``ax``, returns it and shows nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from rmthess.laws.law import Law
+from rmthess.measure import DiscreteMeasure, LanczosMeasure, SpectralMeasure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Array = NDArray[np.float64]
+
+_POINTS = 1201
+_REACH = 4.0  # half-widths of the Gaussian that are drawn beyond the outermost node
+
+
+def plot(
+    *measures: SpectralMeasure,
+    ax: Axes | None = None,
+    width: float | None = None,
+    labels: tuple[str, ...] | None = None,
+) -> Axes:
+    """Densities of the measures, each as far as it is known.
+
+    A law is drawn exactly, its atoms as stems. A LanczosMeasure is drawn at its resolution: its
+    Gauss rules convolved with a Gaussian of standard deviation ``width`` (default: its resolution),
+    in a band of ± 1 standard error over probes. A DiscreteMeasure is drawn as a histogram. With
+    ``width`` given, every measure is convolved with that Gaussian: like beside like.
+
+    >>> from matplotlib.figure import Figure
+    >>> from rmthess import Semicircle
+    >>> len(plot(Semicircle(), ax=Figure().subplots()).lines)
+    1
+    """
+    if not measures:
+        raise ValueError("plot needs at least one measure")
+    if width is not None and not width > 0:
+        raise ValueError(f"width must be positive, got {width}; it is a standard deviation")
+    if labels is not None and len(labels) != len(measures):
+        raise ValueError(f"{len(measures)} measures need as many labels, got {len(labels)}")
+    axes = _axes(ax)
+    for index, measure in enumerate(measures):
+        label = labels[index] if labels else _label(measure)
+        if width is None and isinstance(measure, Law):
+            _draw_law(axes, measure, label)
+        elif width is None and isinstance(measure, DiscreteMeasure):
+            axes.hist(
+                measure.nodes, bins=list(_bins(measure)), histtype="step", label=label,
+                weights=measure.weights / _bin_width(measure),
+            )  # fmt: skip
+        else:
+            _draw_smoothed(axes, measure, width or measure.resolution or 1e-3, label)
+    axes.set_xlabel("eigenvalue λ")
+    axes.set_ylabel("density ρ(λ)")
+    if len(measures) > 1 or labels:
+        axes.legend()
+    return axes
+
+
+def plot_jacobi(
+    measure: LanczosMeasure | DiscreteMeasure,
+    *laws: Law,
+    ax: Axes | None = None,
+    steps: int | None = None,
+    labels: tuple[str, ...] | None = None,
+) -> Axes:
+    """Local band edges a_k ± 2 b_k against the step k: what Lanczos reads, and what laws say.
+
+    The probe average of a LanczosMeasure carries a band of ± 1 standard error; a one-cut bulk shows
+    as two level lines, its edges. A law with a matrix ensemble is drawn as that ensemble's average
+    at the side of the measured matrix, where the lines close in by about step/dim.
+    """
+    axes = _axes(ax)
+    if isinstance(measure, LanczosMeasure):
+        depth = steps or measure.steps
+        a, b = measure.diagonals[:, : depth - 1], measure.off_diagonals[:, : depth - 1]
+    else:
+        depth = steps or min(64, measure.nodes.size)
+        diagonal, off_diagonal = measure.jacobi(depth)
+        a, b = diagonal[None, :-1], off_diagonal[None, :]
+    k = np.arange(a.shape[1])
+    names = labels or ("measured", *map(_label, laws))
+    for sign, name in ((1, names[0]), (-1, None)):
+        edge = a + sign * 2 * b
+        middle = edge.mean(axis=0)
+        (line,) = axes.plot(k, middle, "o", markersize=2.5, color="C0", label=name)
+        if edge.shape[0] > 1:
+            error = edge.std(axis=0, ddof=1) / np.sqrt(edge.shape[0])
+            axes.fill_between(
+                k, middle - error, middle + error, color=line.get_color(), alpha=0.25, linewidth=0
+            )
+    for index, law in enumerate(laws, start=1):
+        finite = law.ensemble is not None and measure.dim is not None
+        length = a.shape[1] + 1
+        diagonal, off_diagonal = (
+            law.mean_jacobi(length, float(measure.dim or 0)) if finite else law.jacobi(length)
+        )
+        dashes = ("-", "--", "-.", ":")[(index - 1) % 4]
+        for sign, name in ((1, names[index]), (-1, None)):
+            edge = diagonal[:-1] + sign * 2 * off_diagonal
+            axes.plot(k, edge, dashes, color=f"C{index}", label=name)
+    axes.set_xlabel("Lanczos step k")
+    axes.set_ylabel("local edges aₖ ± 2bₖ")
+    axes.legend()
+    return axes
+
+
+def smooth(measure: SpectralMeasure, x: ArrayLike, width: float) -> Array:
+    """The measure at the points ``x``, convolved with a Gaussian of that standard deviation."""
+    if isinstance(measure, Law):
+        nodes, weights = measure.quadrature(4096)
+    else:
+        rules = measure.pooled if isinstance(measure, LanczosMeasure) else measure
+        if not isinstance(rules, DiscreteMeasure):
+            raise TypeError(f"cannot smooth a {type(measure).__name__}")
+        nodes, weights = rules.nodes, rules.weights
+    points = np.asarray(x, float)
+    total = np.zeros(points.shape)
+    for start in range(0, nodes.size, 512):  # bounded memory for long lists of eigenvalues
+        part = slice(start, start + 512)
+        total += np.exp(-0.5 * ((points[..., None] - nodes[part]) / width) ** 2) @ weights[part]
+    return np.asarray(total / (width * np.sqrt(2 * np.pi)))
+
+
+def _axes(ax: Axes | None) -> Axes:
+    if ax is not None:
+        return ax
+    from matplotlib import pyplot
+
+    return pyplot.subplots()[1]
+
+
+def _label(measure: SpectralMeasure) -> str:
+    if isinstance(measure, LanczosMeasure):
+        return f"Lanczos, {measure.probes} × {measure.steps} steps"
+    if isinstance(measure, DiscreteMeasure):
+        return f"{measure.nodes.size} eigenvalues"
+    values = ", ".join(
+        f"{name} {value:.4g}" if isinstance(value, (int, float)) else f"{name} {value}"
+        for name, value in vars(measure).items()
+        if not name.startswith("_")
+    )
+    return f"{type(measure).__name__}({values})"
+
+
+def _draw_law(axes: Axes, law: Law, label: str) -> None:
+    ends = law.breakpoints
+    margin = 0.05 * (ends[-1] - ends[0])
+    pieces = [np.array([ends[0] - margin])]
+    for left, right in law.support:  # Chebyshev points: the edges are square roots
+        theta = np.linspace(0, np.pi, _POINTS)
+        pieces.append(float(left) + (float(right) - float(left)) * np.sin(theta / 2) ** 2)
+    x = np.concatenate([*pieces, [ends[-1] + margin]])
+    density = np.asarray(law.density(x), float)
+    (line,) = axes.plot(x, np.where(np.isfinite(density), density, np.nan), label=label)
+    for location, mass in law.atoms:
+        axes.plot(
+            [float(location)] * 2, [0, float(mass)], "-o", markevery=[1], color=line.get_color()
+        )
+
+
+def _draw_smoothed(axes: Axes, measure: SpectralMeasure, width: float, label: str) -> None:
+    ends = measure.breakpoints
+    x = np.linspace(ends[0] - _REACH * width, ends[-1] + _REACH * width, _POINTS)
+    if isinstance(measure, LanczosMeasure) and measure.probes > 1:
+        each = np.array([smooth(rule, x, width) for rule in measure.quadratures()])
+        middle = each.mean(axis=0)
+        error = each.std(axis=0, ddof=1) / np.sqrt(measure.probes)
+        (line,) = axes.plot(x, middle, label=label)
+        axes.fill_between(
+            x, middle - error, middle + error, color=line.get_color(), alpha=0.25, linewidth=0
+        )
+    else:
+        axes.plot(x, smooth(measure, x, width), label=label)
+
+
+def _bin_width(measure: DiscreteMeasure) -> float:
+    """Freedman and Diaconis's width, from quantiles of the measure."""
+    spread = float(np.diff(measure.quantile(np.array([0.25, 0.75])))[0])
+    total = float(np.ptp(measure.nodes)) or 1.0
+    width = 2 * spread / measure.nodes.size ** (1 / 3)
+    return float(np.clip(width, total / 400, total / 5))
+
+
+def _bins(measure: DiscreteMeasure) -> Array:
+    width = _bin_width(measure)
+    count = int(np.ceil(np.ptp(measure.nodes) / width)) + 1
+    return np.asarray(measure.nodes[0] + width * (np.arange(count + 1) - 0.5))
