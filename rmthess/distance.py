@@ -108,9 +108,10 @@ def _merged(mu: SpectralMeasure, nu: SpectralMeasure) -> Array:
 def _interior(points: Array) -> Array:
     """Chebyshev-spaced points strictly between consecutive breakpoints."""
     fraction = (1 - np.cos(np.pi * np.arange(1, _CUTS) / _CUTS)) / 2
-    between = points[:-1, None] + np.diff(points)[:, None] * fraction
-    return np.asarray(np.ravel(between))
+    between: Array = points[:-1, None] + np.diff(points)[:, None] * fraction
+    return between.reshape(-1)
 
 
 def _gap(mu: SpectralMeasure, nu: SpectralMeasure, x: Array) -> Array:
-    return np.asarray(mu.cdf(x), float) - np.asarray(nu.cdf(x), float)
+    gap: Array = np.asarray(mu.cdf(x), float) - np.asarray(nu.cdf(x), float)
+    return gap
