@@ -1,0 +1,335 @@
+"""Fits: calibrated under the null, powerful against the nearest alternative, plain when refused.
+
+Matrices are built entry by entry and seen by Lanczos or by eigvalsh; the fit's own samplers appear
+only in its bootstrap.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pytest
+from scipy.stats import kstest
+from test_measure import measured
+
+import rmthess as rm
+from rmthess.fitting import format_uncertain
+
+VARIANCE, DIM, SAMPLES = 1.7, 200, 540
+TRUTH = {"ratio": DIM / SAMPLES, "variance": VARIANCE}
+EIGENVALUES = rm.DiscreteMeasure.from_eigenvalues(
+    rm.MarchenkoPastur(0.43, 1.7).sample(300, np.random.default_rng(40))
+)
+SEMICIRCLE = rm.DiscreteMeasure.from_eigenvalues(
+    rm.Semicircle(1.7, 0.43).sample(300, np.random.default_rng(41))
+)
+
+
+def wishart(dim, samples, seed, population=1.0):
+    x = np.random.default_rng(seed).normal(size=(samples, dim)) * np.sqrt(population)
+    return x.T @ x / samples
+
+
+def by_lanczos(matrix, seed=0, steps=30, probes=4):
+    return measured(matrix, steps, probes, seed)
+
+
+def by_eigenvalues(matrix, seed=0):
+    return rm.DiscreteMeasure.from_eigenvalues(np.linalg.eigvalsh(matrix))
+
+
+INSTRUMENTS = {"lanczos": by_lanczos, "eigenvalues": by_eigenvalues}
+instruments = pytest.mark.parametrize("instrument", INSTRUMENTS)
+
+
+# ------------------------------------------------------------------- the null hypothesis
+
+
+@cache
+def null_fits(instrument):
+    """Forty real Wishart matrices, each fitted."""
+    return [
+        rm.fit(
+            rm.MarchenkoPastur,
+            INSTRUMENTS[instrument](wishart(DIM, SAMPLES, [1, seed], VARIANCE), seed),
+            bootstrap=100,
+            seed=seed,
+        )
+        for seed in range(40)
+    ]
+
+
+@instruments
+def test_p_values_of_a_true_law_are_uniform(instrument):
+    p = [fit.p_value for fit in null_fits(instrument)]
+    assert kstest(p, "uniform").pvalue > 0.02
+    assert sum(value <= 0.01 for value in p) <= 2  # 0.4 expected
+
+
+@instruments
+def test_standard_errors_of_a_true_law_are_its_errors(instrument):
+    """z-scores of 40 fits have mean 0 ± 1/√40 and standard deviation 1 ± 1/√80."""
+    fits = null_fits(instrument)
+    for name, value in TRUTH.items():
+        z = [(fit.parameters[name] - value) / fit.standard_errors[name] for fit in fits]
+        assert abs(np.mean(z)) < 3 / np.sqrt(40)
+        assert 1 - 3 / np.sqrt(80) < np.std(z, ddof=1) < 1 + 3 / np.sqrt(80)
+
+
+@instruments
+def test_the_distance_of_a_true_law_is_the_expected_one(instrument):
+    quotients = [fit.distance / fit.expected_distance for fit in null_fits(instrument)]
+    assert abs(np.mean(quotients) - 1) < 3 * np.std(quotients) / np.sqrt(40)
+    assert all(fit.converged for fit in null_fits(instrument))
+
+
+def test_a_goe_matrix_is_fitted_by_its_semicircle():
+    x = np.random.default_rng(42).normal(size=(300, 300))
+    matrix = 0.43 * np.eye(300) + np.sqrt(1.7 / 600) * (x + x.T)
+    for measure in (by_lanczos(matrix), by_eigenvalues(matrix)):
+        fit = rm.fit(rm.Semicircle, measure, bootstrap=100)
+        assert fit.accepted()
+        for name, value in (("variance", 1.7), ("mean", 0.43)):
+            assert abs(fit.parameters[name] - value) < 3 * fit.standard_errors[name]
+
+
+def test_outliers_outside_the_window_leave_the_bulk_as_it_is():
+    """Three spikes of a spiked Wishart matrix: refused whole, accepted without them."""
+    population = np.ones(400)
+    population[:3] = [8.0, 12.0, 20.0]
+    matrix = wishart(400, 1080, 44, population)
+    for measure in (by_eigenvalues(matrix), by_lanczos(matrix, steps=48)):
+        assert not rm.fit(rm.MarchenkoPastur, measure, bootstrap=100).accepted()
+        fit = rm.fit(rm.MarchenkoPastur, measure, window=(0.0, 3.2), bootstrap=100)
+        assert fit.accepted()
+        assert abs(fit.parameters["variance"] - 1) < 4 * fit.standard_errors["variance"]
+
+
+# ------------------------------------------------------------------- power
+
+
+def test_a_population_of_two_variances_is_refused():
+    """Half 1, half 1.5 at 400 x 1080: the nearest alternative that users meet."""
+    population = np.repeat([1.0, 1.5], 200)
+    for seed in range(3):
+        measure = by_eigenvalues(wishart(400, 1080, [45, seed], population))
+        fit = rm.fit(rm.MarchenkoPastur, measure, bootstrap=100, seed=seed)
+        assert not fit.accepted()
+        assert fit.distance > 1.2 * fit.expected_distance
+        assert "Refused (p < 0.02)" in fit.message
+
+
+@pytest.mark.parametrize(
+    ("family", "measure"),
+    [(rm.MarchenkoPastur, SEMICIRCLE), (rm.Semicircle, EIGENVALUES)],
+    ids=["semicircle data", "Marchenko-Pastur data"],
+)
+def test_the_other_law_is_refused(family, measure):
+    fit = rm.fit(family, measure, bootstrap=100)
+    assert not fit.accepted()
+    assert "Refused" in str(fit) or "does not fit" in str(fit)
+
+
+def test_a_negative_spectrum_ends_at_the_range_of_marchenko_pastur_and_says_so():
+    fit = rm.fit(rm.MarchenkoPastur, by_eigenvalues(-wishart(60, 150, 46)), bootstrap=20)
+    assert not fit.converged
+    assert not fit.accepted()
+    assert np.isnan(fit.p_value)
+    assert "The family does not fit" in str(fit)
+
+
+# ------------------------------------------------------------------- families and options
+
+
+def test_a_known_parameter_stays_fixed():
+    fit = rm.fit(rm.MarchenkoPastur, EIGENVALUES, fixed={"ratio": 0.43}, bootstrap=100)
+    assert set(fit.parameters) == set(fit.standard_errors) == {"variance"}
+    assert fit.law.ratio == 0.43
+    assert abs(fit.parameters["variance"] - 1.7) < 3 * fit.standard_errors["variance"]
+    assert fit.accepted()
+
+
+@pytest.mark.parametrize("start", [0.02, 1.0, 3000.0])
+def test_any_callable_is_a_family_from_any_start(start):
+    """From 3000 the first step would leave the range of the variance; the fit shortens it."""
+
+    def family(variance):
+        return rm.Semicircle(variance, 0.43)
+
+    fit = rm.fit(family, SEMICIRCLE, start={"variance": start}, bootstrap=100)
+    # the minimiser of √v-dependent quantiles in closed form: least squares in the radius
+    unit = rm.Semicircle(1).quantile((np.arange(300) + 0.5) / 300)
+    root = unit @ (SEMICIRCLE.nodes - 0.43) / (unit @ unit)
+    bare = rm.fit(family, SEMICIRCLE, start={"variance": start}, bootstrap=0)
+    assert bare.parameters["variance"] == pytest.approx(root**2, rel=1e-8)
+    assert fit.parameters["variance"] == pytest.approx(root**2, rel=0.02)  # bias of O(1/dim)
+    assert fit.accepted()
+
+
+def test_the_best_fit_is_the_minimum_of_the_distance():
+    fit = rm.fit(rm.MarchenkoPastur, EIGENVALUES, bootstrap=0)
+    p = (np.arange(300) + 0.5) / 300
+
+    def distance(ratio, variance):
+        gap = EIGENVALUES.nodes - rm.MarchenkoPastur(ratio, variance).quantile(p)
+        return np.sqrt(np.mean(gap**2))
+
+    q, v = fit.parameters["ratio"], fit.parameters["variance"]
+    least = distance(q, v)
+    unit = np.sqrt(q) * v  # the law's standard deviation
+    assert fit.distance == pytest.approx(least / unit, rel=1e-9)
+    for factor in (0.999, 1.001):
+        assert distance(factor * q, v) > least
+        assert distance(q, factor * v) > least
+
+
+def test_without_bootstrap_there_are_no_errors_and_it_says_so():
+    fit = rm.fit(rm.Semicircle, SEMICIRCLE, bootstrap=0)
+    assert np.isnan([*fit.standard_errors.values(), fit.p_value, fit.expected_distance]).all()
+    assert not fit.accepted()
+    assert fit.converged
+    assert "No p-value: bootstrap = 0." in str(fit)
+
+
+def test_too_few_matrices_to_refuse_leave_the_verdict_open():
+    population = np.repeat([1.0, 9.0], 100)
+    measure = by_eigenvalues(wishart(200, 540, 47, population))
+    fit = rm.fit(rm.MarchenkoPastur, measure, bootstrap=20)
+    assert fit.p_value == pytest.approx(1 / 21)
+    assert "Undecided" in fit.message
+    assert "Not refused" not in fit.message
+
+
+def test_a_law_without_ensemble_has_no_p_value_and_says_so():
+    class Nameless(rm.Semicircle):
+        ensemble = None
+
+    fit = rm.fit(Nameless, SEMICIRCLE, bootstrap=100)
+    assert np.isnan([fit.p_value, *fit.standard_errors.values()]).all()
+    assert "No p-value: Nameless has no canonical matrix ensemble." in fit.message
+    assert abs(fit.parameters["variance"] - 1.7) < 0.1
+
+
+def test_a_measure_without_dim_has_no_p_value_until_it_is_given():
+    bare = rm.DiscreteMeasure(SEMICIRCLE.nodes, SEMICIRCLE.weights)
+    fit = rm.fit(rm.Semicircle, bare, bootstrap=50)
+    assert np.isnan([fit.p_value, *fit.standard_errors.values()]).all()
+    assert "No p-value: the side of the matrix is unknown; pass dim=." in fit.message
+    told = rm.fit(rm.Semicircle, bare, dim=300, bootstrap=50)
+    assert told == rm.fit(rm.Semicircle, SEMICIRCLE, bootstrap=50)
+    assert told.accepted()
+
+
+def test_nodes_of_unequal_weight_are_no_eigenvalues_and_it_says_so():
+    weights = np.linspace(1, 2, 300)
+    measure = rm.DiscreteMeasure(SEMICIRCLE.nodes, weights / weights.sum(), 300)
+    fit = rm.fit(rm.Semicircle, measure, bootstrap=50)
+    assert np.isnan(fit.p_value)
+    assert "nodes of unequal weight" in fit.message
+
+
+def test_a_seed_fixes_the_fit():
+    first, second = (rm.fit(rm.Semicircle, SEMICIRCLE, bootstrap=50, seed=3) for _ in range(2))
+    assert first == second
+    other = rm.fit(rm.Semicircle, SEMICIRCLE, bootstrap=50, seed=4)
+    assert other.standard_errors != first.standard_errors
+
+
+def test_the_fit_scales_with_the_spectrum():
+    """Eigenvalues times c: variance times c, ratio and relative distance as they were."""
+    plain = rm.fit(rm.MarchenkoPastur, EIGENVALUES, bootstrap=50)
+    for scale in (1e-8, 1e8):
+        scaled = rm.DiscreteMeasure.from_eigenvalues(scale * EIGENVALUES.nodes)
+        fit = rm.fit(rm.MarchenkoPastur, scaled, bootstrap=50)
+        assert fit.parameters["ratio"] == pytest.approx(plain.parameters["ratio"], rel=1e-6)
+        wanted = scale * plain.parameters["variance"]
+        assert fit.parameters["variance"] == pytest.approx(wanted, rel=1e-6)
+        assert fit.distance == pytest.approx(plain.distance, rel=1e-6)
+        assert fit.p_value == plain.p_value
+
+
+def test_a_fit_prints_values_with_their_errors():
+    text = str(rm.fit(rm.Semicircle, SEMICIRCLE, bootstrap=100))
+    assert text.startswith("variance 1.")
+    assert " ± 0." in text
+    assert "expected" in text
+    assert "Not refused (p = " in text
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "text"),
+    [
+        (0.40123, 0.0021, "0.4012 ± 0.0021"),
+        (17.32, 1.4, "17.3 ± 1.4"),
+        (1234.5, 56.0, "1234 ± 56"),
+        (0.5, np.nan, "0.5"),
+        (0.5, 0.0, "0.5"),
+    ],
+)
+def test_errors_are_printed_with_two_digits(value, error, text):
+    assert format_uncertain(value, error) == text
+
+
+# ------------------------------------------------------------------- refusals
+
+
+def fit_semicircle(**options):
+    return rm.fit(rm.Semicircle, SEMICIRCLE, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"fixed": {"q": 1.0}}, "unknown parameter 'q'; the family has variance, mean"),
+        ({"start": {"ratio": 1.0}}, "unknown parameter 'ratio'"),
+        ({"fixed": {"variance": 1.7, "mean": 0}}, "every parameter is fixed"),
+        ({"fixed": {"variance": -1.0}}, "variance must be a positive finite number, got -1.0"),
+        ({"start": {"variance": -1.0}}, "variance must be a positive finite number, got -1.0"),
+        ({"start": {"mean": np.nan}}, "start must be finite, got .*nan"),
+        ({"window": (70.0, 80.0)}, "window 70 to 80 holds no mass"),
+        ({"window": (1.0, 0.0)}, "left < right"),
+        ({"bootstrap": -1}, "bootstrap must be an integer of at least 0, got -1"),
+        ({"bootstrap": 2.5}, "bootstrap must be an integer of at least 0, got 2.5"),
+        ({"bootstrap": 1}, "bootstrap must be 0 or at least 2, got 1"),
+        ({"dim": 0}, "dim must be an integer of at least 1, got 0"),
+    ],
+)
+def test_a_bad_option_is_refused(options, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        fit_semicircle(**options)
+
+
+def test_a_callable_without_a_start_is_asked_for_one():
+    with pytest.raises(ValueError, match=r"pass start=\{...\} with a first guess of variance"):
+        rm.fit(lambda variance: rm.Semicircle(variance), SEMICIRCLE)
+
+
+@pytest.mark.parametrize("family", ["MarchenkoPastur", rm.Semicircle(1.7), None], ids=repr)
+def test_a_family_is_callable(family):
+    with pytest.raises(TypeError, match="family must be a law class or a callable"):
+        rm.fit(family, SEMICIRCLE)
+
+
+@pytest.mark.parametrize("value", [0.0, 2.0, -3.5])
+@pytest.mark.parametrize("family", [rm.Semicircle, rm.MarchenkoPastur])
+def test_one_atom_is_no_spectrum_of_a_density(family, value):
+    for measure in (
+        rm.DiscreteMeasure.from_eigenvalues(np.full(50, value)),
+        rm.DiscreteMeasure.from_eigenvalues([value]),
+        rm.DiscreteMeasure.from_eigenvalues(value * (1 + 1e-15 * np.arange(50))),
+        rm.LanczosMeasure([[value], [value]], [[], []], [0, 0], 50),
+    ):
+        with pytest.raises(ValueError, match=f"the spectrum is one atom at {value:g}"):
+            rm.fit(family, measure)
+
+
+def test_two_parameters_need_two_coordinates():
+    short = rm.LanczosMeasure([[1.0], [2.0]], [[], []], [0.5, 0.5], 50)
+    with pytest.raises(ValueError, match="1 coordinates cannot determine 2 parameters"):
+        rm.fit(rm.MarchenkoPastur, short)
+
+
+def test_what_is_no_measurement_is_refused():
+    with pytest.raises(TypeError, match="a measured spectrum is a LanczosMeasure or a Discrete"):
+        rm.fit(rm.Semicircle, SEMICIRCLE.nodes)
