@@ -55,8 +55,8 @@ def arithmetic(*values: Any) -> Arithmetic:
 
 
 def plain(value: Any) -> Any:
-    """A NumPy scalar as the Python number that it is; anything else unchanged."""
-    return value.item() if isinstance(value, np.generic) else value
+    """A NumPy scalar, also as an array of no dimension, as a Python number; else unchanged."""
+    return value.item() if isinstance(value, np.generic | np.ndarray) and not value.shape else value
 
 
 def is_symbolic(value: Any) -> bool:

@@ -27,14 +27,18 @@ Array = NDArray[np.float64]
 FAMILIES: Mapping[str, type[Law]] = {"semicircle": Semicircle, "marchenko_pastur": MarchenkoPastur}
 
 
+LEVEL = 0.01  # a law is refused where fewer of its own matrices lie as far away
+
+
 @dataclass(frozen=True)
 class Fit:
     """The outcome of :func:`fit`.
 
-    ``distance`` between data and best fit, in units of the law's standard deviation, beside
+    ``distance`` between data and best fit, in units of the standard deviation of the data, beside
     ``expected_distance``, its mean over matrices for which the law is true; ``p_value`` the share
-    of those that lie at least as far away. ``standard_errors`` assume the law; where it is refused
-    they say how well a best fit is determined, not how near it is to anything.
+    of those that lie at least as far away, of the ``draws`` that were made. ``standard_errors``
+    assume the law; where it is refused they say how well a best fit is determined, not how near it
+    is to anything.
     """
 
     law: Law
@@ -43,12 +47,18 @@ class Fit:
     distance: float
     expected_distance: float
     p_value: float
+    draws: int
     converged: bool
     message: str
 
-    def accepted(self, level: float = 0.01) -> bool:
-        """True where the data do not refuse the law at this level; False without a p-value."""
-        return bool(self.converged and self.p_value > level)
+    def accepted(self, level: float = LEVEL) -> bool:
+        """True where the data could refuse the law at this level, and do not.
+
+        False without a p-value, and with fewer than 1/level - 1 draws, which cannot refuse
+        anything.
+        """
+        decidable = (1 + self.draws) * level >= 1
+        return bool(self.converged and decidable and self.p_value > level)
 
     def __str__(self) -> str:
         fitted = "   ".join(
@@ -98,97 +108,55 @@ def fit(
     >>> import numpy as np
     >>> from rmthess import DiscreteMeasure, Semicircle
     >>> values = Semicircle(0.5).sample(300, np.random.default_rng(1))
-    >>> found = fit(Semicircle, DiscreteMeasure.from_eigenvalues(values), bootstrap=50)
+    >>> found = fit(Semicircle, DiscreteMeasure.from_eigenvalues(values), bootstrap=100)
     >>> found.accepted()
     True
     """
     if check_order("bootstrap", bootstrap, least=0) == 1:
         raise ValueError("bootstrap must be 0 or at least 2, got 1: one matrix shows no spread")
     instrument = instrument_of(measure, window, dim)
-    observed = instrument.observe()
-    known = dict(fixed or {})
     seen = measure if window is None else measure.restrict(window)
+    unit = _spread(seen)
+    free, begin = _start(family, seen, dict(fixed or {}), start)
+    best = _nearest(family, instrument, free, begin, dict(fixed or {}), unit)
+    draws, why_not = _draws(instrument, best.law, bootstrap, seed)
+    notes = [note for note in (best.doubt, why_not) if note]
+    if draws is None:
+        missing = dict.fromkeys(free, float("nan"))
+        return Fit(
+            best.law, best.parameters, missing, best.distance / unit, float("nan"), float("nan"),
+            0, not best.doubt, " ".join(notes),
+        )  # fmt: skip
+
+    # one linearised step refits each draw; what it leaves is the draw's own distance
+    deviations = draws - instrument.expect(best.law)
+    steps = deviations @ np.linalg.pinv(best.jacobian).T
+    remaining = np.linalg.norm(deviations - steps @ best.jacobian.T, axis=1)
+    as_far = int(np.count_nonzero(remaining >= best.distance))
+    p_value = (1 + as_far) / (1 + bootstrap) if not best.doubt else float("nan")
+    expected = float(remaining.mean())
+    law, parameters = best.law, best.parameters
+    if not best.doubt:
+        values = np.array(list(parameters.values())) - steps.mean(axis=0)
+        law, parameters = _corrected(family, free, values, dict(fixed or {})) or (law, parameters)
+        notes.append(_verdict(best.distance / expected, p_value, as_far, bootstrap))
+    errors = dict(zip(free, map(float, steps.std(axis=0, ddof=1)), strict=True))
+    return Fit(
+        law, parameters, errors, best.distance / unit, expected / unit, p_value, bootstrap,
+        not best.doubt, " ".join(notes),
+    )  # fmt: skip
+
+
+def _spread(seen: DiscreteMeasure | LanczosMeasure) -> float:
+    """Standard deviation of the data; an atom has none, and no law with a density fits it."""
     left, right = seen.quantile(np.array([0.0, 1.0]))
     if right - left <= 1e-12 * max(abs(left), abs(right)):
         raise ValueError(
             f"the spectrum is one atom at {left:g}, and no law with a density fits an atom; "
             "look at a window that holds more of it"
         )
-    free, begin = _start(family, seen, known, start)
-    if observed.size < len(free):
-        raise ValueError(
-            f"{observed.size} coordinates cannot determine {len(free)} parameters "
-            f"({', '.join(free)}); measure with more steps, or fix some of them"
-        )
-
-    def law_at(values: Array) -> Law:
-        return family(**dict(zip(free, map(float, values), strict=True)), **known)
-
-    def misfit(values: Array) -> Array:
-        try:
-            law = law_at(values)
-        except ValueError:  # a step out of the family's range: the minimiser takes a shorter one
-            return np.full(observed.shape, np.inf)
-        return (instrument.expect(law) - observed) / spread
-
-    law_at(begin)  # a start outside the range is the caller's to mend
-    spread = float(np.linalg.norm(observed - observed.mean())) or 1.0
-    bounds = [getattr(family, "bounds", {}).get(name, (-np.inf, np.inf)) for name in free]
-    tiny = np.array([1e-9 if low == 0 else 0.0 for low, _ in bounds]) * np.maximum(begin, 1e-300)
-    low = np.array([edge for edge, _ in bounds]) + tiny
-    high = np.array([edge for _, edge in bounds])
-    solution = least_squares(
-        misfit,
-        np.clip(begin, low, high),
-        bounds=(low, high),
-        x_scale="jac",
-        diff_step=1e-6,
-        xtol=1e-12,
-        ftol=1e-14,
-        gtol=1e-14,
-    )
-    best, jacobian = solution.x, solution.jac * spread
-    at_bound = [
-        name
-        for name, value, edge in zip(free, best, low, strict=True)
-        if np.isfinite(edge) and value <= 1.01 * edge
-    ]
-    notes = []
-    if not solution.success:
-        notes.append(f"The minimisation did not converge: {solution.message}")
-    if at_bound:
-        notes.append(f"At the end of its range: {', '.join(at_bound)}. The family does not fit.")
-    converged = bool(solution.success and not at_bound)
-    law = law_at(best)
-    residual = float(np.linalg.norm(solution.fun)) * spread
-
-    draws, why_not = _draws(instrument, law, bootstrap, seed)
-    notes += [why_not] if why_not else []
-    if draws is None:
-        errors, expected, p_value = np.full(len(free), np.nan), np.nan, np.nan
-    else:
-        deviations = draws - instrument.expect(law)
-        steps = deviations @ np.linalg.pinv(jacobian).T
-        remaining = np.linalg.norm(deviations - steps @ jacobian.T, axis=1)
-        errors = steps.std(axis=0, ddof=1)
-        expected = float(remaining.mean())
-        p_value = float((1 + np.count_nonzero(remaining >= residual)) / (1 + bootstrap))
-        corrected = best - steps.mean(axis=0)
-        if converged and np.all((corrected > low) & (corrected < high)):
-            best, law = corrected, law_at(corrected)
-        if not converged:
-            p_value = np.nan
-    unit = _standard_deviation(law)
-    return Fit(
-        law=law,
-        parameters=dict(zip(free, map(float, best), strict=True)),
-        standard_errors=dict(zip(free, map(float, errors), strict=True)),
-        distance=residual / unit,
-        expected_distance=expected / unit,
-        p_value=p_value,
-        converged=converged,
-        message=" ".join([*notes, _verdict(residual, expected, p_value, bootstrap)]).strip(),
-    )
+    mean = float(seen.moment(1))
+    return float(np.sqrt(seen.integrate(lambda x: (x - mean) ** 2)))
 
 
 def _start(
@@ -222,6 +190,79 @@ def _start(
     return free, values
 
 
+@dataclass(frozen=True)
+class _Nearest:
+    """The nearest law of the family, its distance, and the slope of its coordinates."""
+
+    law: Law
+    parameters: Mapping[str, float]
+    distance: float
+    jacobian: Array
+    doubt: str
+
+
+def _nearest(
+    family: Callable[..., Law],
+    instrument: Instrument,
+    free: list[str],
+    begin: Array,
+    fixed: Mapping[str, float],
+    unit: float,
+) -> _Nearest:
+    observed = instrument.observe()
+    if observed.size < len(free):
+        raise ValueError(
+            f"{observed.size} coordinates cannot determine {len(free)} parameters "
+            f"({', '.join(free)}); measure with more steps, or fix some of them"
+        )
+
+    def named(values: Array) -> dict[str, float]:
+        return dict(zip(free, map(float, values), strict=True))
+
+    def misfit(values: Array) -> Array:
+        try:
+            law = family(**named(values), **fixed)
+        except ValueError:  # a step out of the family's range: the minimiser takes a shorter one
+            return np.full(observed.shape, np.inf)
+        return (instrument.expect(law) - observed) / unit
+
+    family(**named(begin), **fixed)  # a start outside the range is the caller's to mend
+    bounds = [getattr(family, "bounds", {}).get(name, (-np.inf, np.inf)) for name in free]
+    tiny = np.array([1e-9 if edge == 0 else 0.0 for edge, _ in bounds])
+    low = np.array([edge for edge, _ in bounds]) + tiny * np.maximum(begin, 1e-300)
+    high = np.array([edge for _, edge in bounds])
+    solution = least_squares(
+        misfit, np.clip(begin, low, high), bounds=(low, high), x_scale="jac", diff_step=1e-6,
+        xtol=1e-12, ftol=1e-14, gtol=1e-14,
+    )  # fmt: skip
+    at_end = [
+        name
+        for name, value, edge in zip(free, solution.x, low, strict=True)
+        if np.isfinite(edge) and value <= 1.01 * edge
+    ]
+    doubts = []
+    if not solution.success:
+        doubts.append(f"The minimisation did not converge: {solution.message}")
+    if at_end:
+        doubts.append(f"At the end of its range: {', '.join(at_end)}. The family does not fit.")
+    parameters = named(solution.x)
+    return _Nearest(
+        family(**parameters, **fixed), parameters, float(np.linalg.norm(solution.fun)) * unit,
+        solution.jac * unit, " ".join(doubts),
+    )  # fmt: skip
+
+
+def _corrected(
+    family: Callable[..., Law], free: list[str], values: Array, fixed: Mapping[str, float]
+) -> tuple[Law, Mapping[str, float]] | None:
+    """The law with its bias taken off, or None where that leaves the family's range."""
+    parameters = dict(zip(free, map(float, values), strict=True))
+    try:
+        return family(**parameters, **fixed), parameters
+    except ValueError:
+        return None
+
+
 def _draws(instrument: Instrument, law: Law, count: int, seed: int) -> tuple[Array | None, str]:
     """Coordinates (count, n) of random matrices of the law, or None and the reason."""
     if count == 0:
@@ -237,18 +278,10 @@ def _draws(instrument: Instrument, law: Law, count: int, seed: int) -> tuple[Arr
     return np.array(draws), ""
 
 
-def _standard_deviation(law: Law) -> float:
-    mean = float(law.moment(1))
-    return float(np.sqrt(float(law.moment(2)) - mean**2))
-
-
-def _verdict(residual: float, expected: float, p_value: float, count: int) -> str:
-    if not np.isfinite(p_value):
-        return ""
-    times = f"{residual / expected:.2g} times the distance expected if it were true"
-    none_as_far = p_value < 1.5 / (1 + count)
-    if p_value > 0.01 and none_as_far:
+def _verdict(ratio: float, p_value: float, as_far: int, count: int) -> str:
+    times = f"{ratio:.2g} times the distance expected if it were true"
+    if p_value > LEVEL and as_far == 0:
         return f"Undecided: {times}; none of {count} random matrices is as far, ask for 200."
-    if p_value > 0.01:
+    if p_value > LEVEL:
         return f"Not refused (p = {p_value:.2g}): {times}."
-    return f"Refused (p {'<' if none_as_far else '='} {(1 + none_as_far) * p_value:.2g}): {times}."
+    return f"Refused (p {'=' if as_far else '≤'} {p_value:.2g}): {times}."

@@ -126,13 +126,14 @@ def stieltjes(
     diagonal: ArrayLike,
     off_diagonal: ArrayLike,
     z: ArrayLike,
-    tail: tuple[float, float] | None = None,
+    tail: tuple[float, ...] | None = None,
 ) -> NDArray[np.complex128]:
     """m(z) = 1/(a_0 - z - b_0^2/(a_1 - z - ...)), vectorised in z.
 
-    Without ``tail`` the fraction stops: the transform of the Gauss rule. With ``tail = (a, b)`` it
-    is closed by the transform of the constant coefficients a, b, a semicircle on a ± 2b. That is
-    the square-root terminator: a smooth density on [a - 2b, a + 2b] without any bandwidth.
+    Without ``tail`` the fraction stops: the transform of the Gauss rule. With ``tail = (a, b)``, or
+    a :class:`Tail`, it is closed by the transform of the constant coefficients a, b, a semicircle
+    on a ± 2b. That is the square-root terminator: a smooth density on [a - 2b, a + 2b] without any
+    bandwidth.
     """
     a, b = leading_block(diagonal, off_diagonal)
     point = np.asarray(z, complex)
@@ -140,7 +141,7 @@ def stieltjes(
         m = 1 / (a[-1] - point)
         remaining = zip(a[-2::-1], b[::-1], strict=True)
     else:
-        center, half = tail
+        center, half = tail[:2]
         y = point - center
         m = -2 / (y + np.sqrt(y - 2 * half) * np.sqrt(y + 2 * half))
         remaining = zip(a[::-1], np.append(b, half)[::-1], strict=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -83,7 +83,7 @@ def check_probabilities(p: ArrayLike) -> Array:
     return array
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class DiscreteMeasure(SpectralMeasure):
     """μ = Σ_i weights_i δ(nodes_i).
 
@@ -97,11 +97,12 @@ class DiscreteMeasure(SpectralMeasure):
 
     nodes: Array
     weights: Array
-    dim: int | None = None
-    resolution: float = field(default=0.0, init=False)
+    dim: int | None
 
-    def __post_init__(self) -> None:
-        nodes, weights = np.array(self.nodes, float), np.array(self.weights, float)
+    resolution = 0.0
+
+    def __init__(self, nodes: ArrayLike, weights: ArrayLike, dim: int | None = None) -> None:
+        nodes, weights = np.array(nodes, float), np.array(weights, float)
         if nodes.ndim != 1 or nodes.shape != weights.shape or nodes.size == 0:
             raise ValueError(
                 "nodes and weights must be one-dimensional, of one length and not empty, "
@@ -118,8 +119,7 @@ class DiscreteMeasure(SpectralMeasure):
             raise ValueError(
                 f"weights must sum to 1, got {weights.sum()}; pass weights / weights.sum()"
             )
-        if self.dim is not None:
-            object.__setattr__(self, "dim", check_order("dim", self.dim))
+        object.__setattr__(self, "dim", None if dim is None else check_order("dim", dim))
         order = np.argsort(nodes, kind="stable")
         _freeze(self, nodes=nodes[order], weights=weights[order])
 
@@ -174,7 +174,7 @@ class DiscreteMeasure(SpectralMeasure):
         return DiscreteMeasure(self.nodes[inside], self.weights[inside] / mass, dim)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class LanczosMeasure(SpectralMeasure):
     """The average over probes of the Gauss rules that Lanczos found.
 
@@ -191,11 +191,18 @@ class LanczosMeasure(SpectralMeasure):
     off_diagonals: Array
     residuals: Array
     dim: int
-    provenance: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, Any]
 
-    def __post_init__(self) -> None:
-        a, b = np.array(self.diagonals, float), np.array(self.off_diagonals, float)
-        r = np.array(self.residuals, float)
+    def __init__(
+        self,
+        diagonals: ArrayLike,
+        off_diagonals: ArrayLike,
+        residuals: ArrayLike,
+        dim: int,
+        provenance: Mapping[str, Any] | None = None,
+    ) -> None:
+        a, b = np.array(diagonals, float), np.array(off_diagonals, float)
+        r = np.array(residuals, float)
         if a.ndim != 2 or 0 in a.shape or b.shape != (a.shape[0], a.shape[1] - 1):
             raise ValueError(
                 "diagonals must have shape (probes, steps) and off_diagonals (probes, steps - 1), "
@@ -214,7 +221,8 @@ class LanczosMeasure(SpectralMeasure):
                     f"probe {probe} has coefficients that are not finite or not positive off the "
                     f"diagonal before step {head.size}; only the rest after a breakdown may be NaN"
                 )
-        object.__setattr__(self, "dim", check_order("dim", self.dim))
+        object.__setattr__(self, "dim", check_order("dim", dim))
+        object.__setattr__(self, "provenance", dict(provenance or {}))
         _freeze(self, diagonals=a, off_diagonals=b, residuals=r)
 
     @property

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rmthess.laws.law import Law
-from rmthess.measure import DiscreteMeasure, LanczosMeasure, SpectralMeasure
+from rmthess.measure import DiscreteMeasure, LanczosMeasure, SpectralMeasure, check_order
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 _POINTS = 1201
+_MOST_POINTS = 40001
 _REACH = 4.0  # half-widths of the Gaussian that are drawn beyond the outermost node
 
 
@@ -29,8 +30,9 @@ def plot(
 
     A law is drawn exactly, its atoms as stems. A LanczosMeasure is drawn at its resolution: its
     Gauss rules convolved with a Gaussian of standard deviation ``width`` (default: its resolution),
-    in a band of ± 1 standard error over probes. A DiscreteMeasure is drawn as a histogram. With
-    ``width`` given, every measure is convolved with that Gaussian: like beside like.
+    in a band of ± 1 standard error over probes. A DiscreteMeasure is drawn as a histogram, with
+    stems for atoms. With ``width`` given, every measure is convolved with that Gaussian: like
+    beside like.
 
     >>> from matplotlib.figure import Figure
     >>> from rmthess import Semicircle
@@ -39,6 +41,12 @@ def plot(
     """
     if not measures:
         raise ValueError("plot needs at least one measure")
+    for measure in measures:
+        if not isinstance(measure, SpectralMeasure):
+            raise TypeError(
+                f"plot draws measures, got {type(measure).__name__}; "
+                "DiscreteMeasure.from_eigenvalues makes one of a list of eigenvalues"
+            )
     if width is not None and not width > 0:
         raise ValueError(f"width must be positive, got {width}; it is a standard deviation")
     if labels is not None and len(labels) != len(measures):
@@ -49,10 +57,7 @@ def plot(
         if width is None and isinstance(measure, Law):
             _draw_law(axes, measure, label)
         elif width is None and isinstance(measure, DiscreteMeasure):
-            axes.hist(
-                measure.nodes, bins=list(_bins(measure)), histtype="step", label=label,
-                weights=measure.weights / _bin_width(measure),
-            )  # fmt: skip
+            _draw_eigenvalues(axes, measure, label)
         else:
             _draw_smoothed(axes, measure, width or measure.resolution or 1e-3, label)
     axes.set_xlabel("eigenvalue λ")
@@ -75,6 +80,12 @@ def plot_jacobi(
     as two level lines, its edges. A law with a matrix ensemble is drawn as that ensemble's average
     at the side of the measured matrix, where the lines close in by about step/dim.
     """
+    if steps is not None:
+        check_order("steps", steps, least=2)
+    if labels is not None and len(labels) != 1 + len(laws):
+        raise ValueError(
+            f"the measure and {len(laws)} laws need {1 + len(laws)} labels, got {len(labels)}"
+        )
     axes = _axes(ax)
     if isinstance(measure, LanczosMeasure):
         depth = steps or measure.steps
@@ -112,8 +123,12 @@ def plot_jacobi(
 
 def smooth(measure: SpectralMeasure, x: ArrayLike, width: float) -> Array:
     """The measure at the points ``x``, convolved with a Gaussian of that standard deviation."""
+    if not width > 0:
+        raise ValueError(f"width must be positive, got {width}; it is a standard deviation")
     if isinstance(measure, Law):
-        nodes, weights = measure.quadrature(4096)
+        reach = float(np.ptp(measure.breakpoints))
+        # nodes at most half a width apart, or the Gaussians would show one by one
+        nodes, weights = measure.quadrature(int(np.clip(4 * reach / width, 512, _MOST_POINTS)))
     else:
         rules = measure.pooled if isinstance(measure, LanczosMeasure) else measure
         if not isinstance(rules, DiscreteMeasure):
@@ -166,7 +181,9 @@ def _draw_law(axes: Axes, law: Law, label: str) -> None:
 
 def _draw_smoothed(axes: Axes, measure: SpectralMeasure, width: float, label: str) -> None:
     ends = measure.breakpoints
-    x = np.linspace(ends[0] - _REACH * width, ends[-1] + _REACH * width, _POINTS)
+    left, right = ends[0] - _REACH * width, ends[-1] + _REACH * width
+    # two points a width, so that no peak falls between them
+    x = np.linspace(left, right, int(np.clip(2 * (right - left) / width, _POINTS, _MOST_POINTS)))
     if isinstance(measure, LanczosMeasure) and measure.probes > 1:
         each = np.array([smooth(rule, x, width) for rule in measure.quadratures()])
         middle = each.mean(axis=0)
@@ -179,15 +196,32 @@ def _draw_smoothed(axes: Axes, measure: SpectralMeasure, width: float, label: st
         axes.plot(x, smooth(measure, x, width), label=label)
 
 
-def _bin_width(measure: DiscreteMeasure) -> float:
-    """Freedman and Diaconis's width, from quantiles of the measure."""
-    spread = float(np.diff(measure.quantile(np.array([0.25, 0.75])))[0])
-    total = float(np.ptp(measure.nodes)) or 1.0
-    width = 2 * spread / measure.nodes.size ** (1 / 3)
-    return float(np.clip(width, total / 400, total / 5))
+def _draw_eigenvalues(axes: Axes, measure: DiscreteMeasure, label: str) -> None:
+    """A histogram of what is spread out, a stem for each location that holds a twentieth or more.
 
-
-def _bins(measure: DiscreteMeasure) -> Array:
-    width = _bin_width(measure)
-    count = int(np.ceil(np.ptp(measure.nodes) / width)) + 1
-    return np.asarray(measure.nodes[0] + width * (np.arange(count + 1) - 0.5))
+    Eigenvalues repel, so bins may be much finer than for independent points: 20 in each on average.
+    The histogram's area is the mass that is not in stems.
+    """
+    nodes, weights = measure.nodes, measure.weights
+    total = float(np.ptp(nodes))
+    group = np.concatenate([[0], np.cumsum(np.diff(nodes) > 1e-9 * total)])
+    masses = np.bincount(group, weights)
+    heavy = masses >= 0.05
+    rest = nodes[~heavy[group]]
+    if rest.size and np.ptp(rest) == 0:
+        heavy[:], rest = True, rest[:0]
+    color, names = None, iter([label])
+    if rest.size:
+        bins = np.linspace(rest[0], rest[-1], int(np.clip(rest.size // 20, 10, 200)) + 1)
+        heights = weights[~heavy[group]] / (bins[1] - bins[0])
+        _, _, patches = axes.hist(
+            rest, bins=list(bins), weights=heights, histtype="step", label=next(names)
+        )
+        color = patches[0].get_edgecolor()  # type: ignore[union-attr, index]
+    for stem in np.flatnonzero(heavy):
+        location = float(nodes[group == stem].mean())
+        (line,) = axes.plot(
+            [location] * 2, [0, masses[stem]], "-o", markevery=[1], color=color,
+            label=next(names, None),
+        )  # fmt: skip
+        color = line.get_color()

@@ -227,7 +227,7 @@ def _laws(study: Study) -> Section:
                 panels=4,
             ),
             Table(
-                columns=columns, rows=rows, caption="Eight fits; distance in units of the law's σ."
+                columns=columns, rows=rows, caption="Eight fits; distance in standard deviations of the spectrum."
             ),
             Text(
                 "The Gaussian covariance is the control where Marchenko–Pastur is true; ReLU "

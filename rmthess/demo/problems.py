@@ -62,7 +62,8 @@ def relu_classifier(seed: int) -> nn.Module:
 def linear_network(widths: tuple[int, ...], seed: int) -> nn.Module:
     """Linear layers without biases, Gaussian weights of variance 1/fan-in, float64."""
     generator = torch.Generator().manual_seed(seed)
-    layers = [nn.Linear(i, o, bias=False) for i, o in pairwise(widths)]
+    with torch.random.fork_rng(devices=[]):  # the layers' own first weights are drawn globally
+        layers = [nn.Linear(i, o, bias=False) for i, o in pairwise(widths)]
     for layer in layers:
         layer.double()
         nn.init.normal_(layer.weight, std=layer.in_features**-0.5, generator=generator)
