@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -28,6 +29,9 @@ INTERRUPTED = 130  # the shell's status for Ctrl-C
 
 def main() -> None:
     """Entry point: an error is one sentence, a closed pipe is no error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # None where it was closed
+            stream.reconfigure(errors="backslashreplace")  # ± in an ASCII locale is no error either
     try:
         app()
     except BrokenPipeError:
@@ -181,34 +185,41 @@ def _progress() -> Iterator[Callable[[str, float], object]]:
 
 
 def _say_results(done: Study) -> None:
+    from rmthess.demo.study import verdict
+
     for name, network in done.networks.items():
         typer.echo(
             f"{name}: W1 between Lanczos and exact, {network.w1_over_range:.1e} of the range"
         )
     for name, spectrum in done.spectra.items():
         for law, found in spectrum.fits.items():
-            verdict = "accepted" if found.accepted() else "refused"
-            typer.echo(f"{name}: {law} {verdict}, p = {found.p_value:.2g}")
+            typer.echo(f"{name}: {law} {verdict(found)}, p = {found.p_value:.2g}")
     assert done.rank is not None
     typer.echo(f"linear network: {done.rank.numerical.explain(done.rank.bound)}")
 
 
 def _partial(output: Path) -> Path:
-    return output.with_name(output.name + ".partial")
+    place = output if output.name not in ("", "..") else Path(os.path.abspath(output))
+    return Path(f"{place}.partial")
 
 
 def _keep(done: Study | None, output: Path, command: str) -> None:
     """Save what was measured before Ctrl-C, and say how to start again."""
+    from rmthess.storage import StorageError, save
+
     place = _partial(output)
     kept = []
-    for name, measured in done.measured.items() if done else ():
-        from rmthess.storage import save
-
-        place.mkdir(exist_ok=True)
-        save(measured, place / f"{name}.safetensors")
-        kept.append(name)
-    what = f"{', '.join(kept)} kept in {place}" if kept else "nothing was measured yet"
-    typer.echo(f"\nrmthess: interrupted; {what}. To run it again: {command}", err=True)
+    what = "nothing was measured yet"
+    try:
+        for name, measured in done.measured.items() if done else ():
+            place.mkdir(exist_ok=True)
+            save(measured, place / f"{name}.safetensors")
+            kept.append(name)
+            what = f"{', '.join(kept)} kept in {place}"
+    except (StorageError, OSError) as error:
+        what = f"what was measured cannot be kept: {error}"
+    message = _printable(f"{what}. To run it again: {command}")
+    typer.echo(f"\nrmthess: interrupted; {message}", err=True)
 
 
 def _forget(output: Path) -> None:

@@ -239,7 +239,7 @@ class LanczosMeasure(SpectralMeasure):
         epsilon = _EPSILON.get(str(self.provenance.get("dtype")), np.finfo(float).eps)
         for k in range(self.probes):
             found = jacobi.ritz(self.diagonals[k], self.off_diagonals[k], self.residuals[k])
-            rounding = epsilon * np.abs(found[0]).max()
+            rounding = epsilon * np.sqrt(self.dim) * np.abs(found[0]).max()
             for target, values in zip(
                 (nodes, weights, errors), (*found[:2], found[2] + rounding), strict=True
             ):

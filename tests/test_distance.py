@@ -170,3 +170,12 @@ def test_an_empty_or_endless_resolution_is_refused():
             rm.resolvent_distance(mu, mu, width)
     with pytest.raises(ValueError, match=r"asks for .* points over a range of 1; take a larger"):
         rm.resolvent_distance(mu, mu, 1e-7)
+
+
+def test_zeros_that_rounding_has_scattered_lie_at_the_atom_at_zero():
+    """X^T X/n with n < dim: half of the exact zeros come out of eigvalsh slightly negative."""
+    data = np.random.default_rng(17).standard_normal((120, 300))
+    values = np.linalg.eigvalsh(data.T @ data / 120)
+    assert (values < 0).sum() > 20
+    law = rm.MarchenkoPastur(2.5)
+    assert rm.kolmogorov(rm.DiscreteMeasure.from_eigenvalues(values), law) < 0.02

@@ -13,7 +13,7 @@ import numpy as np
 from rmthess import __version__
 from rmthess.comparison import Outlier
 from rmthess.demo.problems import CLASSES, HIDDEN
-from rmthess.demo.study import EPOCHS, PROBES, STEPS, Network, Study
+from rmthess.demo.study import EPOCHS, PROBES, STEPS, Network, Study, verdict
 from rmthess.fitting import Fit, format_uncertain
 from rmthess.measure import DiscreteMeasure, LanczosMeasure
 from rmthess.plots import plot, plot_jacobi
@@ -183,7 +183,7 @@ def _measurement(study: Study) -> Section:
 
 def _laws(study: Study) -> Section:
     trained = study.spectra["trained"].fits
-    refused = not any(found.accepted() for found in trained.values())
+    refused = all(verdict(found) == "refused" for found in trained.values())
     columns = [
         Column("spectrum"),
         Column("law"),
@@ -227,7 +227,9 @@ def _laws(study: Study) -> Section:
                 panels=4,
             ),
             Table(
-                columns=columns, rows=rows, caption="Eight fits; distance in standard deviations of the spectrum."
+                columns=columns,
+                rows=rows,
+                caption="Eight fits; distance in standard deviations of the spectrum.",
             ),
             Text(
                 "The Gaussian covariance is the control where Marchenko–Pastur is true; ReLU "
@@ -244,18 +246,17 @@ def _fit_cells(found: Fit) -> list[str | Verdict]:
         f"{name} {format_uncertain(value, found.standard_errors[name])}"
         for name, value in found.parameters.items()
     )
-    if not np.isfinite(found.p_value):
-        verdict = Verdict("undecided", found.message)
-    elif found.accepted():
-        verdict = Verdict("holds", word="accepted")
-    else:
-        verdict = Verdict("refused")
+    badge = {
+        "accepted": Verdict("holds", word="accepted"),
+        "refused": Verdict("refused"),
+        "undecided": Verdict("undecided", found.message),
+    }[verdict(found)]
     return [
         values,
         f"{found.distance:.3f}",
         f"{found.expected_distance:.3f}",
         f"{found.p_value:.3f}" if np.isfinite(found.p_value) else "undefined",
-        verdict,
+        badge,
     ]
 
 
@@ -311,9 +312,9 @@ def _outliers(study: Study) -> Section:
 def _rank(study: Study) -> Section:
     assert study.rank is not None
     rank = study.rank
-    verdict = rank.numerical.verdict(rank.bound)
+    outcome = rank.numerical.verdict(rank.bound)
     widths = "-".join(map(str, rank.widths))
-    status = {"equal": "holds", "below": "holds", "violated": "refused"}.get(verdict, "undecided")
+    status = {"equal": "holds", "below": "holds", "violated": "refused"}.get(outcome, "undecided")
     return Section(
         title="The rank of a deep linear network",
         lead=(

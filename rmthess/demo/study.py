@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from torch import nn
 from rmthess.comparison import Outliers, outliers
 from rmthess.demo import problems
 from rmthess.distance import wasserstein
-from rmthess.fitting import FAMILIES, Fit, fit
+from rmthess.fitting import FAMILIES, LEVEL, Fit, fit
 from rmthess.krylov import LanczosInterrupted, lanczos
 from rmthess.measure import DiscreteMeasure, LanczosMeasure
 from rmthess.operators.dense import eigenvalues
@@ -137,6 +138,13 @@ def examine(measured: LanczosMeasure, seed: int) -> Spectrum:
         name: fit(family, measured, window=window, seed=seed) for name, family in FAMILIES.items()
     }
     return Spectrum(measured, found, fits)
+
+
+def verdict(found: Fit) -> Literal["accepted", "refused", "undecided"]:
+    """Undecided without a p-value, or where too few matrices were drawn to refuse anything."""
+    if found.accepted():
+        return "accepted"
+    return "refused" if found.p_value <= LEVEL else "undecided"
 
 
 def measure_rank(digits: problems.Digits, seed: int) -> Rank:
