@@ -3,63 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from itertools import pairwise
-from numbers import Integral
 
-LOSSES = ("mse", "cross_entropy")
-PARTS = ("hessian", "outer_product", "functional")
+from rmthess.ranks import biased, points
+from rmthess.ranks.elimination import elimination_rank, elimination_side
+from rmthess.ranks.network import (
+    LOSSES,
+    PARTS,
+    Formula,
+    LinearNetwork,
+    RankBound,
+    check_part,
+    linear_network,
+)
+from rmthess.ranks.residues import PRIME, PRIMES
 
+__all__ = ["LOSSES", "PARTS", "RankBound", "closed_form", "linear_network_rank"]
 
-@dataclass(frozen=True)
-class RankBound:
-    """A rank that theory gives: the value, how well it is known, and the formula with its numbers.
-
-    ``value + nullity == parameters``.  ``status`` says what the value is worth:
-
-    * ``proved``: an upper bound at every parameter and every data set of the stated input rank
-      (and of at most the stated residual rank), attained at all parameters and targets outside a
-      set of measure zero (one-hot targets: attained in every case checked, which is no proof);
-      the proof is in ``theory/linear_network_rank.md``;
-    * ``verified``: found from the structure of the problem and confirmed without exception by
-      exact elimination at random points, but not proved.
-    """
-
-    value: int
-    nullity: int
-    parameters: int
-    status: str
-    because: str
-
-    def __str__(self) -> str:
-        at_most, at_least = ("≤ ", "≥ ") if self.status == "proved" else ("", "")
-        return (
-            f"rank {at_most}{self.value}, nullity {at_least}{self.nullity} ({self.status})\n"
-            f"{self.because}"
-        )
-
-
-@dataclass(frozen=True)
-class _Network:
-    """What the formulas see: M_0 = r, hidden widths, M_L = K (K − 1 under softmax)."""
-
-    widths: tuple[int, ...]
-    biased: frozenset[int]
-    residual_rank: int
-    largest_residual_rank: int
-    remarks: tuple[str, ...]
-
-    @property
-    def depth(self) -> int:
-        return len(self.widths) - 1
-
-    @property
-    def bottleneck(self) -> int:
-        return min(self.widths)
-
-    def with_numbers(self, **numbers: int) -> str:
-        said = [f"{name} = {number}" for name, number in numbers.items()]
-        return "with " + ", ".join(said + list(self.remarks))
+LARGEST = 6000  # rows of a matrix that is eliminated: a minute, and a few gigabytes
 
 
 def linear_network_rank(
@@ -69,6 +31,10 @@ def linear_network_rank(
     loss: str = "mse",
     part: str = "hessian",
     residual_rank: int | None = None,
+    *,
+    weight_ranks: Sequence[int] | None = None,
+    optimum: bool = False,
+    layers: tuple[int, int] | None = None,
 ) -> RankBound:
     """Rank of the Hessian of x ↦ loss(W_L ⋯ W_1 x), and of the two parts that it is the sum of.
 
@@ -80,7 +46,8 @@ def linear_network_rank(
 
     where Ω = Σ_n ∂loss/∂f_n x_nᵀ is the residual and s its rank.  A residual of rank s < q lowers
     the rank of the Hessian to q(r + K − q) + 2sM − (L−1)s²; s = 0 is a minimum that fits the data.
-    Softmax cross-entropy sees the outputs up to a common shift: K − 1 stands in place of K.
+    Softmax cross-entropy sees the outputs up to a common shift: K − 1 stands in place of K.  Where
+    no closed form is known, the rank is counted at a random point, as by ``exact_rank``.
 
     Parameters
     ----------
@@ -88,48 +55,108 @@ def linear_network_rank(
     input_rank : rank r of the d × n matrix of inputs, of the centred inputs if any layer has a
         bias; default d.
     bias : False, True (every layer) or the set of the layers 1..L that have one.
-    loss : "mse" or "cross_entropy" (softmax, from logits).
+    loss : "mse" or "cross_entropy" (softmax, from logits).  A strictly convex loss of the outputs,
+        logistic loss of one output too, has the ranks of "mse".
     part : "hessian", "outer_product" or "functional".
     residual_rank : rank s of Ω, at most min(r, K); with biases that of [Ω_centred, Σ_n ∂loss/∂f_n],
         at most min(r + 1, K).  Default: the largest one, which is the generic one.
+    weight_ranks : ranks of W_1, …, W_L, which are generic otherwise; 0 is a layer of zeros.
+        Default: full rank.
+    optimum : at the best fit through a bottleneck q < min(r, K): Ω is not zero there, but
+        orthogonal to what the network can change.
+    layers : (l, m), the rows of layer l and the columns of layer m only; ``parameters`` are then
+        the columns.  For l ≠ m "mse" is squared error alone.
 
     Source
     ------
     Singh, Bachmann, Hofmann, "Analytic Insights into Structure and Rank of Neural Network Hessian
     Maps" (2021), arXiv 2106.16225: the generic values without biases, as upper bounds.  Derived
     here: equality at generic points, the bound at every point, the dependence on s
-    (``theory/linear_network_rank.md``), the formulas with biases in a subset of the layers.
+    (``theory/linear_network_rank.md``), the formulas with biases in a subset of the layers
+    (``theory/linear_network_rank_bias.md``).
 
     >>> print(linear_network_rank([7, 5, 3, 4, 6]))
     rank ≤ 75, nullity ≥ 11 (proved)
     Σ_l q(M_l + M_{l-1} − q) with q = 3: 3·(5+7−3) + 3·(3+5−3) + 3·(4+3−3) + 3·(6+4−3) = 75 \
 of 86 parameters
     """
-    sizes = _checked_widths(widths)
-    biased = _checked_bias(bias, depth=len(sizes) - 1)
-    if part not in PARTS:
-        raise ValueError(f"part must be one of {', '.join(PARTS)}, got {part!r}")
-    network = _checked_network(sizes, input_rank, biased, loss, residual_rank)
-    formula = {
-        "hessian": _hessian_with_biases if biased else _hessian,
-        "outer_product": _outer_product_with_biases if biased else _outer_product,
-        "functional": _functional_with_biases if biased else _functional,
-    }[part]
-    value, status, because = formula(network)
-    parameters = sum(
-        out * (inputs + (layer in biased))
-        for layer, (inputs, out) in enumerate(pairwise(sizes), start=1)
+    check_part(part)
+    network = linear_network(
+        widths,
+        input_rank,
+        bias,
+        loss,
+        residual_rank,
+        weight_ranks=weight_ranks,
+        optimum=optimum,
+        layers=layers,
     )
+    found = closed_form(network, part)
+    if found is None and elimination_side(network, part) <= LARGEST:
+        value = elimination_rank(network, part, seed=0, prime=PRIME)
+        said = f"counted modulo {PRIMES[PRIME]} at a random point, seed 0; no closed form is known"
+        return rank_bound(network, value, "computed", f"{said}: {value}")
+    value, status, because = _bound(network, part) if found is None else found
+    return rank_bound(network, value, status, f"{because} = {value}")
+
+
+def rank_bound(network: LinearNetwork, value: int, status: str, because: str) -> RankBound:
     return RankBound(
         value=value,
-        nullity=parameters - value,
-        parameters=parameters,
+        nullity=network.parameters - value,
+        parameters=network.parameters,
         status=status,
-        because=f"{because} = {value} of {parameters} parameters",
+        because=f"{because} of {network.parameters} parameters",
     )
 
 
-def _hessian(network: _Network) -> tuple[int, str, str]:
+def closed_form(network: LinearNetwork, part: str) -> Formula | None:
+    """Value, status and formula, or None where none is known."""
+    elsewhere = network.weight_ranks is not None or network.layers is not None
+    if network.biased and (elsewhere or (network.optimum and part == "functional")):
+        return None
+    if network.biased and network.optimum:
+        value, status, because = biased.outer_product(network)
+        return value, status if part == "outer_product" else "verified", because
+    if network.biased:
+        of = {
+            "hessian": biased.hessian,
+            "outer_product": biased.outer_product,
+            "functional": biased.functional,
+        }
+        return of[part](network)
+    if network.layers is not None:
+        return None if network.optimum else points.one_block(network, part)
+    if network.optimum and part != "outer_product":
+        return _at_an_optimum(network, part)
+    if network.weight_ranks is not None:
+        return _of_weight_ranks(network, network.weight_ranks, part)
+    return _generic(network, part)
+
+
+def _generic(network: LinearNetwork, part: str) -> Formula:
+    return {"hessian": _hessian, "outer_product": _outer_product, "functional": _functional}[part](
+        network
+    )
+
+
+def _at_an_optimum(network: LinearNetwork, part: str) -> Formula | None:
+    if network.residual_rank == 0:
+        return _generic(network, part)
+    return points.at_an_optimum(network) if part == "hessian" else None
+
+
+def _of_weight_ranks(network: LinearNetwork, ranks: tuple[int, ...], part: str) -> Formula | None:
+    if part == "outer_product":
+        return points.staircase(network)
+    if part == "hessian" and min(ranks) >= network.bottleneck:
+        return _hessian(network)  # the product has rank q: all that the proof asks of the weights
+    if part == "hessian" and (network.residual_rank == 0 or network.depth == 1):
+        return points.staircase(network)
+    return points.with_zero_layers(network, part)
+
+
+def _hessian(network: LinearNetwork) -> Formula:
     q, s, inner = network.bottleneck, network.residual_rank, network.widths[1:-1]
     r, outputs = network.widths[0], network.widths[-1]
     if s >= q:
@@ -145,13 +172,13 @@ def _hessian(network: _Network) -> tuple[int, str, str]:
     )
 
 
-def _outer_product(network: _Network) -> tuple[int, str, str]:
+def _outer_product(network: LinearNetwork) -> Formula:
     q, r, outputs = network.bottleneck, network.widths[0], network.widths[-1]
     because = f"q(r + K − q) {network.with_numbers(q=q)}: {q}·({r}+{outputs}−{q})"
     return q * (r + outputs - q), "proved", because
 
 
-def _functional(network: _Network) -> tuple[int, str, str]:
+def _functional(network: LinearNetwork) -> Formula:
     s = network.residual_rank
     if network.depth == 1:
         return 0, "proved", "a network of one layer is linear in its parameters: 0"
@@ -164,148 +191,33 @@ def _functional(network: _Network) -> tuple[int, str, str]:
     return value, "proved", because
 
 
-def _hessian_with_biases(network: _Network) -> tuple[int, str, str]:
-    if network.residual_rank == 0:
-        value, status, because = _outer_product_with_biases(network)
-        return value, status, f"without a residual the outer product alone: {because}"
-    if network.residual_rank < network.largest_residual_rank:
-        raise NotImplementedError(
-            f"residual_rank = {network.residual_rank} of a network with biases is not covered yet; "
-            f"give 0, {network.largest_residual_rank} (generic) or None, or bias=False"
-        )
-    q, widths, biased = network.bottleneck, network.widths, network.biased
-    value, terms = 0, []
-    for layer in range(1, network.depth + 1):
-        inputs, out, has_bias = widths[layer - 1], widths[layer], layer in biased
-        leaving, entering = _strands_leaving(network, layer), inputs + has_bias
-        free = (out - leaving) * (entering - _strands_entering(network, layer))
-        value += out * entering - free
-        terms.append(f"({out}·{entering}−{free})")
-    return (
-        value,
-        "verified",
-        f"Σ_l [M_l(M_{{l-1}} + bias_l) − free_l] {network.with_numbers(q=q)}: {' + '.join(terms)}",
+def _bound(network: LinearNetwork, part: str) -> Formula:
+    """No closed form, and too large to count: an upper bound that holds everywhere.
+
+    A layer with a bias is some entries of a matrix that acts on (h, 1), so H is a part of the
+    Hessian of a network of widths M_l + 1 without biases.
+    """
+    extra = int(bool(network.biased))
+    r, *hidden, outputs = network.widths
+    larger = replace(
+        network,
+        widths=(r + extra, *(width + extra for width in hidden), outputs),
+        biased=frozenset(),
+        weight_ranks=None,
+        optimum=False,
+        layers=None,
     )
-
-
-def _strands_leaving(network: _Network, layer: int) -> int:
-    """Rank of what layer passes on: q, and the constant that an earlier bias carries through."""
-    earlier = [b for b in network.biased if b < layer]
-    if not earlier:
-        return network.bottleneck
-    return min(network.bottleneck + 1, *network.widths[max(earlier) :])
-
-
-def _strands_entering(network: _Network, layer: int) -> int:
-    q = network.bottleneck
-    if layer not in network.biased:
-        return _strands_leaving(network, layer)
-    return q + 1 if layer == network.depth else min(q + 1, *network.widths[layer:])
-
-
-def _outer_product_with_biases(network: _Network) -> tuple[int, str, str]:
-    q, r, outputs = network.bottleneck, network.widths[0], network.widths[-1]
-    last = max(network.biased)
-    # The constant function reaches every output unless the bottleneck lies behind the last bias.
-    constant = outputs if min(network.widths[last:]) > q else q
-    return (
-        q * (r + outputs - q) + constant,
-        "verified",
-        f"q(r + K − q) + (dimension of the constants) {network.with_numbers(q=q)}: "
-        f"{q}·({r}+{outputs}−{q}) + {constant}",
-    )
-
-
-def _functional_with_biases(network: _Network) -> tuple[int, str, str]:
-    s = network.residual_rank
-    if network.depth == 1 or s == 0:
-        return _functional(network)
-    if network.depth == 2 and 1 in network.biased:
-        hidden = network.widths[1]
-        because = f"2 M_1 s {network.with_numbers(s=s)}: 2·{hidden}·{s}"
-        return 2 * hidden * s, "proved", because
-    raise NotImplementedError(
-        f"the functional part with biases in layers {sorted(network.biased)} of {network.depth} is "
-        'not covered yet: ask for part="hessian" or "outer_product", or give bias=False'
-    )
+    value, _, because = _generic(larger, part)
+    sides = [network.reduced_parameters]
+    if network.layers is not None:
+        sides.append(replace(network, layers=network.layers[::-1]).reduced_parameters)
+    if min(sides) < value:
+        return min(sides), "bound", f"no closed form is known, all of the matrix: {min(sides)}"
+    how = "that of widths M_l + 1 without biases" if extra else "that of a generic point"
+    return value, "bound", f"no closed form is known; at most {how}, {because}"
 
 
 def _sum_over_layers(widths: tuple[int, ...], q: int) -> tuple[int, str]:
     """Σ_l q(M_l + M_{l-1} − q), the dimensions of the rank-q matrices of each layer's shape."""
     value = sum(q * (out + inputs - q) for inputs, out in pairwise(widths))
     return value, " + ".join(f"{q}·({out}+{inputs}−{q})" for inputs, out in pairwise(widths))
-
-
-def _checked_widths(widths: Sequence[int]) -> tuple[int, ...]:
-    sizes = tuple(widths)
-    if len(sizes) < 2:
-        raise ValueError(
-            f"widths needs at least two numbers, inputs and outputs, got {list(sizes)}"
-        )
-    for width in sizes:
-        if not _is_integer(width) or width < 1:
-            raise ValueError(
-                f"widths must be positive integers, got {width!r} in {list(sizes)}; "
-                "they are [inputs, hidden..., outputs]"
-            )
-    return tuple(int(width) for width in sizes)
-
-
-def _checked_bias(bias: object, depth: int) -> frozenset[int]:
-    if isinstance(bias, bool):
-        return frozenset(range(1, depth + 1)) if bias else frozenset()
-    if not isinstance(bias, Iterable) or isinstance(bias, str):
-        raise ValueError(f"bias must be True, False or a set of layers, got {bias!r}")
-    layers = list(bias)
-    for layer in layers:
-        if not _is_integer(layer) or not 1 <= layer <= depth:
-            raise ValueError(
-                f"bias names layer {layer!r}, which is not there; the layers are 1 to {depth}"
-            )
-    return frozenset(int(layer) for layer in layers)
-
-
-def _checked_network(
-    sizes: tuple[int, ...],
-    input_rank: int | None,
-    biased: frozenset[int],
-    loss: str,
-    residual_rank: int | None,
-) -> _Network:
-    remarks = []
-    if loss not in LOSSES:
-        raise ValueError(f"loss must be one of {', '.join(LOSSES)}, got {loss!r}")
-    outputs = sizes[-1]
-    if loss == "cross_entropy":
-        if outputs == 1:
-            raise ValueError(
-                "cross_entropy needs at least two outputs, got widths ending in 1: "
-                "the softmax of one output is constant"
-            )
-        outputs -= 1
-        remarks.append(f"K − 1 = {outputs} for K")
-    rank = sizes[0] if input_rank is None else input_rank
-    if not _is_integer(rank) or not 0 <= rank <= sizes[0]:
-        raise ValueError(
-            f"input_rank must be an integer from 0 to the input dimension {sizes[0]}, got {rank!r}"
-        )
-    if rank < sizes[0]:
-        remarks.append(f"r = {rank} of {sizes[0]} inputs")
-    largest = min(rank + 1 if biased else rank, outputs)
-    residual = largest if residual_rank is None else residual_rank
-    if not _is_integer(residual) or not 0 <= residual <= largest:
-        raise ValueError(
-            f"residual_rank must be an integer from 0 to {largest}, got {residual!r}; "
-            f"the residual has {outputs} independent rows and the inputs have rank {rank}"
-        )
-    return _Network(
-        widths=(int(rank), *sizes[1:-1], outputs),
-        biased=biased,
-        residual_rank=int(residual),
-        largest_residual_rank=int(largest),
-        remarks=tuple(remarks),
-    )
-
-
-def _is_integer(value: object) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)

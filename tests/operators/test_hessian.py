@@ -593,7 +593,9 @@ def test_nan_in_loss_gradient_and_product_are_told_apart():
 
 
 @pytest.mark.parametrize(
-    "loss", [nn.CrossEntropyLoss(), nn.NLLLoss(), functional.cross_entropy], ids=str
+    "loss",
+    [nn.CrossEntropyLoss(), nn.NLLLoss(), functional.cross_entropy],
+    ids=["CrossEntropyLoss", "NLLLoss", "cross_entropy"],
 )
 def test_labels_out_of_range_are_named_before_the_kernel_sees_them(loss):
     x, y = batch()
