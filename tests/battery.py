@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
+from itertools import pairwise
 from math import prod
 from typing import Any
 
@@ -18,8 +19,15 @@ import numpy as np
 import sympy
 
 import rmthess as rm
+from rmthess.laws.compression import Compression
 from rmthess.laws.cumulants import free_cumulants_from_moments, moments_from_free_cumulants
+from rmthess.laws.deformed_wigner import DeformedWigner
+from rmthess.laws.free_compound_poisson import FreeCompoundPoisson, FreeLevy
 from rmthess.laws.law import AffineLaw, Law
+from rmthess.laws.mixture import Mixture
+from rmthess.laws.sample_covariance import SampleCovariance
+
+atoms = rm.DiscreteMeasure
 
 LAWS: dict[str, Law] = {
     "semicircle": rm.Semicircle(1.7, 0.43),
@@ -32,6 +40,33 @@ LAWS: dict[str, Law] = {
     "reflected_marchenko_pastur": rm.MarchenkoPastur(0.43, 1.7).dilate(-0.43),
     "reflected_marchenko_pastur_with_atom": rm.MarchenkoPastur(1.7, 0.43).dilate(-1.7).shift(0.43),
     "dilated_hard_edge": rm.MarchenkoPastur(1, 1.7).shift(0.43).dilate(1.7),
+    "uniform": rm.Uniform(-0.43, 1.7),
+    "arcsine": rm.Arcsine(-0.43, 1.7),
+    "centred_arcsine": rm.Arcsine(-1.7, 1.7),
+    "fuss_catalan": rm.FussCatalan(2),
+    "fuss_catalan_of_real_order": rm.FussCatalan(1.7),
+    "wachter": rm.Wachter(0.43, 0.17),
+    "wachter_with_atoms": rm.Wachter(1.7, 1.43),
+    "wachter_hard_edge": rm.Wachter(1, 0.43),
+    "kesten_mckay": rm.KestenMcKay(3),
+    "kesten_mckay_of_real_degree": rm.KestenMcKay(4.3),
+    "mixture": rm.mixture([rm.Semicircle(0.43), rm.MarchenkoPastur(0.17, 6.1)], [0.3, 0.7]),
+    "overlapping_mixture_with_atoms": rm.mixture(
+        [
+            rm.Semicircle(0.43, 0.43),
+            rm.MarchenkoPastur(1.7, 0.43),
+            rm.DiscreteMeasure([0.0, 2.9], [0.3, 0.7]),
+        ],
+        [0.43, 0.4, 0.17],
+    ),
+    "sample_covariance_with_gaps": SampleCovariance(0.1, atoms([1, 3, 10], [0.3, 0.3, 0.4])),
+    "sample_covariance_with_atom": SampleCovariance(1.7, atoms([0, 0.43, 1.7], [0.3, 0.3, 0.4])),
+    "sample_covariance_of_a_law": SampleCovariance(1.7, rm.MarchenkoPastur(0.43)),
+    "free_compound_poisson": FreeCompoundPoisson(0.43, atoms([-1.7, 0.43, 1], [0.2, 0.3, 0.5])),
+    "free_levy": FreeLevy(-0.43, atoms([-0.43, 0, 1.7], [0.2, 0.5, 0.3]), 1.7),
+    "wishart_plus_wigner": rm.WishartPlusWigner(0.43, 0.17),
+    "deformed_wigner_with_gaps": DeformedWigner(atoms([-1.7, 0.43, 1.7], [0.3, 0.3, 0.4]), 0.1),
+    "compression_with_atom": Compression(atoms([-1.7, 0.43, 1.7], [0.15, 0.65, 0.2]), 0.7),
 }
 
 Check = Callable[[Law], None]
@@ -46,27 +81,56 @@ def check(function: Check) -> Check:
 # ---------------------------------------------------------------------------- witnesses
 
 
+def pieces(law: Law) -> list[tuple[float, float]]:
+    """The intervals of the support, cut where the density is not smooth (a sum of two bulks)."""
+    cuts = law.breakpoints
+    return [
+        (float(a), float(b))
+        for left, right in law.support
+        for a, b in pairwise(cuts)
+        if left <= a and b <= right
+    ]
+
+
+def left_edge_power(law: Law) -> float:
+    """n such that the density is x^{1/n - 1} times a smooth function of x^{1/n} at its left end."""
+    return float(law.order) + 1 if isinstance(law, rm.FussCatalan) else 1.0
+
+
+def has_a_cosine_series(law: Law) -> bool:
+    """True where every edge is like √x or 1/√x, which the generic cdf and quadrature ask for."""
+    return not isinstance(law, rm.Uniform | rm.FussCatalan | Mixture)
+
+
 def quadrature(law: Law, upto: float = np.inf, nodes: int = 200) -> tuple[Any, Any]:
     """Nodes and weights for ∫_{x <= upto} f dμ: Gauss–Legendre in t, x = left + width sin² t.
 
-    The substitution makes edges like √x and like 1/√x analytic.
+    The substitution makes edges like √x and like 1/√x analytic; a steeper one takes x = left +
+    width sin^{2n} t.
     """
     t, w = np.polynomial.legendre.leggauss(nodes)
     xs, ws = [np.array([])], [np.array([])]
-    for left, right in law.support:
-        left, width = float(left), float(right) - float(left)
-        end = np.arcsin(np.sqrt(np.clip((upto - left) / width, 0, 1)))
+    power = left_edge_power(law)
+    for left, right in pieces(law):
+        width = right - left
+        end = np.arcsin(np.clip((upto - left) / width, 0, 1) ** (0.5 / power))
         if end == 0:
             continue
         angle = end * (t + 1) / 2
-        x = left + width * np.sin(angle) ** 2
+        x = left + width * np.sin(angle) ** (2 * power)
+        slope = 2 * power * np.sin(angle) ** (2 * power - 1) * np.cos(angle)
         xs.append(x)
-        ws.append(end / 2 * w * width * np.sin(2 * angle) * law.density(x))
+        ws.append(end / 2 * w * width * slope * law.density(x))
     for location, mass in law.atoms:
         if location <= upto:
             xs.append([float(location)])
             ws.append([float(mass)])
     return np.concatenate(xs), np.concatenate(ws)
+
+
+def digits(law: Law) -> float:
+    """What ``quadrature`` keeps: x near a hard edge other than 0 loses half its digits."""
+    return 5e-12 if isinstance(law, rm.Arcsine) else 1e-12
 
 
 def ends(law: Law) -> tuple[float, float]:
@@ -81,6 +145,12 @@ def width(law: Law) -> float:
 def inner_points(law: Law, count: int = 7) -> Any:
     """Points inside each interval, some within 1e-6 of its length from the edges."""
     fraction = np.concatenate([[1e-6, 1e-3], np.linspace(0.03, 0.97, count), [1 - 1e-3, 1 - 1e-6]])
+    return np.concatenate([float(a) + (float(b) - float(a)) * fraction for a, b in law.support])
+
+
+def middle_points(law: Law) -> Any:
+    """Points inside each interval, away from the edges."""
+    fraction = np.linspace(0.03, 0.97, 7)
     return np.concatenate([float(a) + (float(b) - float(a)) * fraction for a, b in law.support])
 
 
@@ -124,15 +194,42 @@ def forty_digits(law: Law) -> Law:
 
 
 def has_equation(law: Law) -> bool:
-    """True where the law states a polynomial, and so a formula for every arithmetic."""
-    if isinstance(law, AffineLaw):
-        return has_equation(law.base)
-    return type(law).equation is not Law.equation
+    """True where the law states a polynomial."""
+    try:
+        law.equation(0.3 + 0.4j, 0.5)
+    except NotImplementedError:
+        return False
+    return True
+
+
+def has_formula(law: Law) -> bool:
+    """True where the transform is a formula of z, and so takes every arithmetic."""
+    if not has_equation(law):
+        return False
+    try:
+        law.stieltjes(sympy.Symbol("z"))
+    except (TypeError, NotImplementedError):
+        return False
+    return True
+
+
+def takes_symbols(law: Law) -> bool:
+    """True where every parameter is a number, and symbols for them give symbolic moments."""
+    parts = [getattr(law, f.name) for f in fields(law) if f.init]  # type: ignore[arg-type]
+    if not all(isinstance(part, Law | int | float) for part in parts):
+        return False
+    if not all(takes_symbols(part) for part in parts if isinstance(part, Law)):
+        return False
+    try:
+        symbolic(law).moment(2)
+    except (TypeError, NotImplementedError):
+        return False
+    return True
 
 
 def vanishes(expression: Any) -> bool:
     """True where a sympy expression is identically 0."""
-    return bool(sympy.simplify(sympy.expand(expression)) == 0)
+    return bool(sympy.simplify(sympy.numer(sympy.together(expression))) == 0)
 
 
 def close(found: Any, wanted: Any, tolerance: float) -> None:
@@ -218,9 +315,9 @@ def the_cdf_rises_from_zero_to_one_as_the_integral_of_the_density(law: Law) -> N
     close(law.cdf([-np.inf, np.inf]), [0.0, 1.0], 1e-15)
     fine = width(law) * np.geomspace(1e-9, 1, 3000)  # from every edge, where roundings show
     fine = np.sort(np.add.outer(law.breakpoints, np.concatenate([-fine, fine])).ravel())
-    for cdf in (law.cdf, lambda x: Law.cdf(law, x)):
+    for cdf in (law.cdf, (lambda x: Law.cdf(law, x)) if has_a_cosine_series(law) else law.cdf):
         assert np.all((cdf(fine) >= 0) & (cdf(fine) <= 1))  # or quantile(cdf(x)) would refuse
-        assert np.all(np.diff(cdf(fine)) >= -2e-15)  # a few roundings of numbers near 1
+        assert np.all(np.diff(cdf(fine)) >= -4e-15)  # a few roundings of numbers near 1
 
 
 @check
@@ -253,8 +350,8 @@ def moments_are_integrals_of_powers(law: Law) -> None:
     x, w = quadrature(law)
     for order in range(9):
         size = np.abs(x) ** order @ w
-        assert abs(law.moment(order) - x**order @ w) <= 1e-12 * size
-        assert abs(law.integrate(lambda t, k=order: t**k) - x**order @ w) <= 1e-12 * size
+        assert abs(law.moment(order) - x**order @ w) <= digits(law) * size
+        assert abs(law.integrate(lambda t, k=order: t**k) - x**order @ w) <= digits(law) * size
 
 
 @check
@@ -265,7 +362,7 @@ def jacobi_coefficients_reproduce_the_moments(law: Law) -> None:
     x, w = quadrature(law)
     for order in range(12):
         found = np.linalg.matrix_power(T, order)[0, 0]
-        assert abs(found - x**order @ w) <= 1e-12 * (np.abs(x) ** order @ w)
+        assert abs(found - x**order @ w) <= digits(law) * (np.abs(x) ** order @ w)
     a, b = law.jacobi(1)
     close(a, [law.moment(1)], 1e-13)
     assert b.shape == (0,)
@@ -315,8 +412,9 @@ def the_stieltjes_transform_solves_its_equation(law: Law) -> None:
         return
     z = np.concatenate([off_axis(law), inner_points(law), outer_points(law)])
     m = law.stieltjes(z)
-    size = np.abs(law.equation(0 * m, z)) + np.abs(z * m)
-    assert np.all(np.abs(law.equation(m, z)) <= 1e-13 * np.maximum(size, np.abs(m) ** 2))
+    # the size of its terms: the polynomial at points of the same modulus that are no roots
+    size = np.max([np.abs(law.equation(m * np.exp(1j * turn), z)) for turn in (1, 2, 3)], axis=0)
+    assert np.all(np.abs(law.equation(m, z)) <= 1e-13 * size)
 
 
 @check
@@ -365,7 +463,7 @@ def moments_are_sums_over_non_crossing_partitions(law: Law) -> None:
     for order in range(1, 7):
         brute_force = moment_over_non_crossing_partitions(cumulants, order)
         size = np.abs(x) ** order @ w
-        assert abs(brute_force - x**order @ w) <= 1e-12 * size
+        assert abs(brute_force - x**order @ w) <= digits(law) * size
         assert abs(recursion[order - 1] - brute_force) <= 1e-14 * size
     back = free_cumulants_from_moments(recursion)
     assert np.allclose(np.array(back, float), cumulants, rtol=1e-11, atol=1e-11 * size)
@@ -393,6 +491,8 @@ def every_closed_form_equals_its_generic_definition(law: Law) -> None:
         calls.append(_method("s_transform", small_arguments_of_s(law)))
     for name, arguments, tolerance in calls:
         if getattr(type(law), name) is getattr(Law, name):
+            continue
+        if name == "cdf" and not has_a_cosine_series(law):
             continue
         found, generic = getattr(law, name)(*arguments), getattr(Law, name)(law, *arguments)
         if name == "jacobi":
@@ -425,12 +525,14 @@ def shift_and_dilate_act_as_the_affine_map(law: Law) -> None:
         close(moved.density(y), law.density(inner_points(law)) / abs(scale), 1e-10)
         for order in range(1, 6):
             size = np.abs(scale * x + offset) ** order @ w
-            assert abs(moved.moment(order) - (scale * x + offset) ** order @ w) <= 1e-12 * size
+            wanted = (scale * x + offset) ** order @ w
+            assert abs(moved.moment(order) - wanted) <= digits(law) * size
         z, p = off_axis(moved), np.linspace(0.01, 0.99, 9)
         close(moved.stieltjes(z), generic.stieltjes(z), 1e-13)
         close(moved.cdf(y), generic.cdf(y), 1e-13)
         close(moved.quantile(p), generic.quantile(p), 1e-12)
-        close(moved.r_transform(0.05 + 0.02j), generic.r_transform(0.05 + 0.02j), 1e-13)
+        near = (0.05 + 0.02j) * min(1, 3 / width(moved))
+        close(moved.r_transform(near), generic.r_transform(near), 1e-13)
         close(np.concatenate(moved.jacobi(5)), np.concatenate(generic.jacobi(5)), 1e-13)
         if has_equation(law):
             assert abs(moved.equation(moved.stieltjes(z[0]), z[0])) <= 1e-11 * (1 + abs(z[0])) ** 2
@@ -446,6 +548,7 @@ def shapes_are_preserved_and_scalars_stay_scalars(law: Law) -> None:
     methods = [law.density, law.cdf, law.stieltjes, law.r_transform]
     points = {law.quantile: np.array([[0.1, 0.2], [0.5, 0.9], [0.0, 1.0]])}
     points |= {method: 0.05 * np.arange(6.0).reshape(3, 2) + 0.013 for method in methods}
+    points[law.r_transform] *= min(1, 3 / width(law))  # up to 0.8/width: real R has an end
     if law.moment(1) != 0:
         points[law.s_transform] = 1e-3 * points[law.r_transform]
     for method, x in points.items():
@@ -455,7 +558,7 @@ def shapes_are_preserved_and_scalars_stay_scalars(law: Law) -> None:
         one = method(float(x[1, 1]))
         assert np.ndim(one) == 0
         assert not isinstance(one, np.ndarray)
-        close(one, whole[1, 1], 1e-15)
+        close(one, whole[1, 1], 1e-14)
         assert method(np.array([])).shape == (0,)
         assert method(x[:, :0]).shape == (3, 0)
 
@@ -468,7 +571,8 @@ def integers_are_numbers_like_any_other(law: Law) -> None:
     for method in methods:
         wanted = method(grid.astype(float))
         for found in (method(grid), method(list(grid)), [method(int(k)) for k in grid]):
-            np.testing.assert_array_equal(found, wanted)
+            # sums over atoms are rounded in an order that depends on the number of points
+            np.testing.assert_allclose(found, wanted, rtol=4e-15, atol=1e-15)
     close(law.quantile(np.array([0, 1])), ends(law), 1e-15)
 
 
@@ -495,7 +599,7 @@ def inputs_are_left_as_they_were(law: Law) -> None:
 
 @check
 def sympy_proves_the_equation(law: Law) -> None:
-    if not has_equation(law):
+    if not has_formula(law):
         return
     z, w = sympy.symbols("z w")
     formula = symbolic(law)
@@ -506,17 +610,24 @@ def sympy_proves_the_equation(law: Law) -> None:
 
 @check
 def sympy_proves_the_s_transform(law: Law) -> None:
-    formula = symbolic(law)
     if type(law).s_transform is Law.s_transform or law.moment(1) == 0:
         return
+    if not takes_symbols(law):
+        return
+    formula = symbolic(law)
     w = sympy.Symbol("w", positive=True)
     u = w * formula.s_transform(w)
-    assert vanishes(u * formula.r_transform(u) - w)
+    if has_equation(law):  # u R(u) = w says that (-u, (1 + w)/u) lies on the curve
+        assert vanishes(formula.equation(-u, (1 + w) / u))
+    else:
+        assert vanishes(u * formula.r_transform(u) - w)
 
 
 @check
 def sympy_proves_moments_from_free_cumulants(law: Law) -> None:
     if type(law).moment is Law.moment or type(law).free_cumulants is Law.free_cumulants:
+        return
+    if not takes_symbols(law):
         return
     formula = symbolic(law)
     moments = [formula.moment(k) for k in range(1, 8)]
@@ -525,15 +636,30 @@ def sympy_proves_moments_from_free_cumulants(law: Law) -> None:
     assert all(sympy.expand(p - q) == 0 for p, q in zip(moments, recursion, strict=True))
     brute_force = moment_over_non_crossing_partitions(cumulants, 5)
     assert sympy.expand(moments[4] - brute_force) == 0
+    if isinstance(law, rm.FussCatalan):  # R has no radicals for a symbolic order
+        return
     w = sympy.Symbol("w")
     series = sympy.series(formula.r_transform(w), w, 0, 5).removeO()
     assert all(sympy.simplify(series.coeff(w, n) - cumulants[n]) == 0 for n in range(5))
 
 
 @check
+def mpmath_solves_the_equation_in_forty_digits(law: Law) -> None:
+    if not has_equation(law):
+        return
+    left, right = ends(law)
+    with mpmath.workdps(40):
+        exact = forty_digits(law)
+        for z in (0.37 + 0.41j, (left + right) / 2 + 1e-9j, right + 0.43, -1e9 + 1j):
+            m = exact.stieltjes(mpmath.mpmathify(z))
+            size = abs(exact.equation(m * mpmath.expj(1), mpmath.mpmathify(z)))
+            assert abs(exact.equation(m, mpmath.mpmathify(z))) < mpmath.mpf("1e-37") * size
+
+
+@check
 def mpmath_gives_forty_digits(law: Law) -> None:
     """Transform, density and cdf in 40 digits, each against its definition."""
-    if not has_equation(law):
+    if not has_formula(law):
         return
     with mpmath.workdps(40):
         exact = forty_digits(law)
@@ -569,8 +695,10 @@ def doubles_agree_with_forty_digits(law: Law) -> None:
             ("cdf", x, 1e-14),
             # at 1e-6 of the width from an edge its position is known to 1e-10
             ("density", x, 1e-9),
-            ("density", inner_points(law)[2:-2], 1e-14),
+            ("density", middle_points(law), 1e-14),
         ):
+            if method == "cdf" and not has_formula(law):
+                continue
             wanted = [getattr(exact, method)(mpmath.mpmathify(p)) for p in points.tolist()]
             kind = complex if method == "stieltjes" else float
             close(getattr(law, method)(points), [kind(v) for v in wanted], tolerance)
@@ -619,7 +747,7 @@ def the_mean_chain_is_the_mean_of_sampled_chains(law: Law) -> None:
 
 @check
 def the_method_of_moments_finds_the_parameters(law: Law) -> None:
-    if isinstance(law, AffineLaw):
+    if isinstance(law, AffineLaw) or not law.bounds:
         return
     for name, value in type(law).moment_estimate(law).items():
         close(value, getattr(law, name), 1e-13)

@@ -15,8 +15,8 @@ PACKAGE = Path(rmthess.__file__).parent
 LAYERS = (
     ("arithmetic", "jacobi", "ranks"),
     ("measure", "operators"),
-    ("storage", "distance", "extremes", "laws"),
-    ("krylov", "instrument"),
+    ("storage", "distance", "metrics", "extremes", "laws"),
+    ("edges", "free", "spikes", "krylov", "instrument"),
     ("fitting", "comparison"),
     ("plots",),
     ("report",),
@@ -54,8 +54,11 @@ AT_MODULE_LEVEL = {
 
 # Inside a function: exactly these.
 INSIDE_A_FUNCTION = {
+    ("ranks", "flint"),
     ("arithmetic", "mpmath"),
     ("arithmetic", "sympy"),
+    ("laws", "mpmath"),
+    ("laws", "sympy"),
     ("report", "matplotlib"),
     ("report", "cycler"),
     ("plots", "matplotlib"),

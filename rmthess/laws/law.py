@@ -12,6 +12,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from math import comb
 from typing import Any, ClassVar
 
 import numpy as np
@@ -307,6 +308,24 @@ class AffineLaw(Law):
     def density(self, x: Any) -> Any:
         real = arithmetic(x, self.scale, self.offset).real(x)
         return self.base.density(self._back(real)) / abs(self.scale)
+
+    def quadrature(self, nodes: int) -> tuple[Array, Array]:
+        x, w = self.base.quadrature(nodes)
+        return self._forward(x), w
+
+    def moment(self, order: int) -> Any:
+        """Σ_j binom(order, j) scale^j offset^(order-j) E[X^j]."""
+        k = check_order("order", order, least=0)
+        return sum(
+            comb(k, j) * self.scale**j * self.offset ** (k - j) * self.base.moment(j)
+            for j in range(k + 1)
+        )
+
+    def free_cumulants(self, order: int) -> list[Any]:
+        """κ_n = scale^n κ_n(X), the first one larger by offset."""
+        inner = self.base.free_cumulants(order)
+        scaled = [self.scale**n * kappa for n, kappa in enumerate(inner, start=1)]
+        return [scaled[0] + self.offset, *scaled[1:]]
 
     def cdf(self, x: Any) -> Any:
         xp = arithmetic(x, self.scale, self.offset)

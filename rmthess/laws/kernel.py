@@ -1,0 +1,373 @@
+"""The kernel z = K(ω) behind every law that has a rational parametrisation.
+
+    K(ω) = a ω + b + ∫ dρ(t)/(ω - t),      a > 0,  ρ a positive measure of finitely many atoms.
+
+Semicircle ⊞ μ, free compound Poisson laws and their sums, sample covariance and free compression
+all have their Stieltjes transform as a function of the root ω(z) in the upper half-plane. What
+makes one solver safe for all of them (Biane, Indiana Univ. Math. J. 46, 1997): ω(x + i0) = s + i
+h(s), where the height h(s) >= 0 solves ∫ dρ(t)/((s - t)² + h²) = a, or is 0 where the integral at h
+= 0 stays below a; and x = Re K(s + i h(s)) increases with s. So
+
+* the edges of the support are K(s) at the real s with K'(s) = 0; between two neighbouring t the
+  function K' is concave, so there are none or two, found from its maximum: no gap is missed;
+* at real x inside the support there is one complex pair of roots: any root that has converged with
+  Im ω > 0 is the right one, and where Newton's method fails, bisection in s cannot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.interpolate import CubicSpline
+
+Array = NDArray[np.float64]
+Complex = NDArray[np.complex128]
+Terms = tuple[Sequence[Any], Sequence[Any], Any, Any]
+
+_CHUNK = 1 << 20  # complex numbers of one temporary
+_GRID = 257
+
+
+@dataclass(frozen=True, eq=False)
+class Kernel:
+    """K(ω) = slope ω + offset + Σ_j residues_j/(ω - poles_j), slope and residues positive."""
+
+    poles: Array
+    residues: Array
+    slope: float = 1.0
+    offset: float = 0.0
+
+    def __post_init__(self) -> None:
+        poles, index = np.unique(np.asarray(self.poles, float), return_inverse=True)
+        residues = np.bincount(index, np.asarray(self.residues, float), poles.size)
+        kept = residues > 0
+        if not kept.any():
+            raise ValueError("a kernel needs at least one pole with a positive residue")
+        object.__setattr__(self, "poles", poles[kept])
+        object.__setattr__(self, "residues", residues[kept])
+
+    @property
+    def _width(self) -> float:
+        """A length of the order of the support in ω."""
+        spread = float(self.poles[-1] - self.poles[0])
+        return spread + 2 * float(np.sqrt(self.residues.sum() / self.slope))
+
+    @cached_property
+    def _scaled(self) -> tuple[float, Kernel | None]:
+        """L = 2^k and the kernel of ω/L and z/L, where cubes of lengths would leave the doubles.
+
+        A power of two changes no digit.
+        """
+        largest = max(self._width, float(np.abs(self.poles).max()), abs(self.offset))
+        if self._width > 1e-60 and largest < 1e60:
+            return 1.0, None
+        unit = 2.0 ** round(float(np.log2(self._width)))
+        residues = self.residues / unit / unit
+        return unit, Kernel(self.poles / unit, residues, self.slope, self.offset / unit)
+
+    def __call__(self, omega: Any) -> Any:
+        return self._value_and_slope(np.asarray(omega))[0]
+
+    def _value_and_slope(self, omega: Any) -> tuple[Any, Any]:
+        """K and K', in blocks of bounded memory."""
+        flat = np.ravel(omega)
+        value, slope = np.empty_like(flat), np.empty_like(flat)
+        block = max(1, _CHUNK // self.poles.size)
+        for start in range(0, flat.size, block):
+            part = slice(start, start + block)
+            inverse = 1 / (flat[part, None] - self.poles)
+            value[part] = inverse @ self.residues
+            np.square(inverse, out=inverse)
+            slope[part] = inverse @ self.residues
+        shape = np.shape(omega)
+        value = self.slope * omega + self.offset + value.reshape(shape)
+        return value, self.slope - slope.reshape(shape)
+
+    def _pull(self, s: Array, y: ArrayLike) -> tuple[Array, Array]:
+        """f = Σ residues/((s - pole)² + y) and -∂f/∂y."""
+        inverse = 1 / ((s[:, None] - self.poles) ** 2 + np.asarray(y)[..., None])
+        return inverse @ self.residues, inverse**2 @ self.residues
+
+    @cached_property
+    def turning_points(self) -> Array:
+        """Real s, ascending, with K'(s) = 0: two by two the ends of the intervals of the support.
+
+        Outside the poles K' increases from -∞ to the slope: one root on each side. Between two
+        poles Σ residues/(s - pole)² is convex: two roots where its minimum lies below the slope. A
+        gap of the support below the rounding of its ends is no gap.
+        """
+        unit, scaled = self._scaled
+        if scaled is not None:
+            return unit * scaled.turning_points
+        poles, reach = self.poles, np.sqrt(self.residues.sum() / self.slope)
+        nearest = np.sqrt(self.residues / self.slope)
+        found = [
+            self._root(poles[0] - reach, poles[0] - nearest[0]),
+            self._root(poles[-1] + reach, poles[-1] + nearest[-1]),
+        ]
+        low, high = poles[:-1].copy(), poles[1:].copy()
+        # a gap narrower than the two single-pole distances cannot open
+        wide = (high - low) > nearest[:-1] + nearest[1:]
+        low, high = low[wide] + nearest[:-1][wide], high[wide] - nearest[1:][wide]
+        middle = (low + high) / 2
+        left, right = low.copy(), high.copy()
+        for _ in range(80):  # the minimum, by bisection on the sign of the derivative
+            inverse = 1 / (middle[:, None] - poles)
+            rising = -2 * (inverse**3 @ self.residues) > 0
+            left, right = np.where(rising, left, middle), np.where(rising, middle, right)
+            middle = (left + right) / 2
+        opened = self._pull(middle, np.zeros(middle.size))[0] < self.slope
+        for a, bottom, b in zip(low[opened], middle[opened], high[opened], strict=True):
+            pair = np.array([self._root(bottom, a), self._root(bottom, b)])
+            ends = self(pair)
+            if ends[1] - ends[0] > 4e-16 * self._size(pair).max():
+                found += pair.tolist()
+        return np.sort(np.array(found))
+
+    def _size(self, omega: Any) -> Any:
+        """A bound on the terms of K(ω), whose roundings K(ω) has.
+
+        Where Σ residues/|ω - pole|² <= slope, by the inequality of Cauchy and Schwarz.
+        """
+        return self.slope * (np.abs(omega) + self._width) + abs(self.offset)
+
+    def _root(self, below: float, above: float) -> float:
+        """s between ``below``, where Σ residues/(s - pole)² <= slope, and ``above``, where not.
+
+        Newton's method on a convex function from the side where it is large never overshoots;
+        bisection takes over where rounding would.
+        """
+        s = above
+        for _ in range(200):
+            inverse = 1 / (s - self.poles)
+            value = float(inverse**2 @ self.residues) - self.slope
+            if value <= 0:
+                below = s
+            else:
+                above = s
+            step = s + value / (2 * float(inverse**3 @ self.residues))
+            if not min(below, above) < step < max(below, above):
+                step = (below + above) / 2
+            if abs(step - s) <= 2e-16 * max(abs(s), abs(step)) or step in (below, above):
+                return step
+            s = step
+        return s
+
+    @cached_property
+    def edges(self) -> Array:
+        """K at the turning points: left, right, left, right, ... ends of the support."""
+        unit, scaled = self._scaled
+        if scaled is not None:
+            return unit * scaled.edges
+        return np.asarray(self(self.turning_points), float)
+
+    def height(self, s: Array) -> Array:
+        """h(s): the root of Σ residues/((s - pole)² + h²) = slope, or 0; Newton in h²."""
+        y = np.maximum(
+            0.0, (self.residues / self.slope - (s[:, None] - self.poles) ** 2).max(axis=1)
+        )
+        tiny = (1e-300 + 1e-18 * self._width) * self._width
+        at_pole = (s[:, None] == self.poles).any(axis=1)
+        y = np.where(at_pole & (y == 0), tiny, y)
+        for _ in range(200):
+            value, slope = self._pull(s, y)
+            step = np.maximum((value - self.slope) / slope, 0.0)
+            y = y + step
+            if np.all(step <= 1e-15 * y):
+                break
+        return np.sqrt(y)
+
+    @cached_property
+    def _splines(self) -> list[CubicSpline]:
+        """ω on each interval as a function of θ, x = middle - half cos θ: analytic in θ."""
+        theta = np.linspace(0, np.pi, _GRID)
+        found = []
+        for index in range(0, self.edges.size, 2):
+            left, right = self.edges[index : index + 2]
+            start, stop = self.turning_points[index : index + 2]
+            s = start + (stop - start) * np.sin(theta / 2) ** 2
+            coarse = s + 1j * self.height(s)
+            coarse[[0, -1]] = start, stop
+            reached = np.clip(self(coarse).real, left, right)
+            reached = np.maximum.accumulate(reached)
+            angle = 2 * np.arcsin(np.sqrt(np.clip((reached - left) / (right - left), 0, 1)))
+            angle, unique = np.unique(angle, return_index=True)
+            guess = np.interp(theta, angle, coarse[unique].real) + 1j * np.interp(
+                theta, angle, coarse[unique].imag
+            )
+            x = left + (right - left) * np.sin(theta / 2) ** 2
+            omega = np.array(guess)
+            omega[1:-1] = self._inside(x[1:-1], guess[1:-1], index)
+            omega[0], omega[-1] = start, stop
+            found.append(CubicSpline(theta, omega))
+        return found
+
+    def solve(self, z: ArrayLike) -> Complex:
+        """ω with K(ω) = z, Im z >= 0; at real z the limit from above, real outside the support."""
+        points = np.asarray(z, complex)
+        unit, scaled = self._scaled
+        if scaled is not None:
+            return unit * scaled.solve(points / unit)
+        flat = points.ravel()
+        omega = np.full(flat.shape, np.nan + 1j * np.nan)
+        finite = np.isfinite(flat)
+        real = finite & (flat.imag == 0)
+        x = flat.real
+        where = np.searchsorted(self.edges, x, side="right")
+        on_edge = real & (where > 0) & (x == self.edges[np.maximum(where - 1, 0)])
+        omega[on_edge] = self.turning_points[where[on_edge] - 1]
+        outside = real & ~on_edge & (where % 2 == 0)
+        if outside.any():
+            omega[outside] = self._beyond(x[outside], where[outside]).astype(complex)
+        for index in range(0, self.edges.size, 2):
+            inside = real & ~on_edge & (where == index + 1)
+            if inside.any():
+                left, right = self.edges[index : index + 2]
+                share = (x[inside] - left) / (right - left)
+                theta = 2 * np.arcsin(np.sqrt(np.clip(share, 0.0, 1.0)))
+                guess = self._splines[index // 2](theta)
+                omega[inside] = self._inside(x[inside], guess, index)
+        off = finite & (flat.imag > 0)
+        if off.any():
+            omega[off] = self._above(flat[off])
+        below = finite & (flat.imag < 0)
+        if below.any():
+            omega[below] = np.conjugate(self._above(np.conjugate(flat[below])))
+        return omega.reshape(points.shape)
+
+    def _newton(
+        self, z: Complex, omega: Complex, rounds: int, rounded: bool = False
+    ) -> tuple[Complex, NDArray[np.bool_]]:
+        """Newton's method, each point until its step is at rounding level; and where it arrived.
+
+        ``rounded``: K(ω) = z up to roundings counts as arrived, whatever the step.
+        """
+        omega = np.array(omega, complex)
+        done = np.zeros(omega.shape, bool)
+        active = np.arange(omega.size)
+        for _ in range(rounds):
+            value, slope = self._value_and_slope(omega[active])
+            with np.errstate(divide="ignore", invalid="ignore"):
+                step = (value - z[active]) / slope
+            new = omega[active] - step
+            omega[active] = new
+            # quadratic convergence: a step of 1e-9 leaves an error of rounding size
+            small = np.abs(step) <= 1e-9 * np.minimum(np.abs(new.imag), self._width)
+            exact = np.abs(step) <= 4e-16 * np.maximum(np.abs(new), self._width)
+            arrived = (small | exact) & np.isfinite(new)
+            done[active[arrived]] = True
+            active = active[~arrived & np.isfinite(new)]
+            if not active.size:
+                break
+        if rounded and active.size:
+            # next to a turning point the steps stay above 1e-9: roundings of K over a small K'
+            stays = np.abs(self(omega[active]) - z[active]) <= 4e-16 * self._size(omega[active])
+            done[active[stays]] = True
+        return omega, done
+
+    def _inside(self, x: Array, guess: Complex, index: int) -> Complex:
+        """ω at x inside the interval that begins at turning point ``index``."""
+        omega, done = self._newton(x.astype(complex), guess, 12)
+        good = done & (omega.imag > 0)
+        if not good.all():
+            omega[~good] = self._bisect(x[~good], index)
+        return omega
+
+    def _bisect(self, x: Array, index: int) -> Complex:
+        """ω by bisection in s = Re ω, along which x increases; then Newton's last digits."""
+        low = np.full(x.shape, self.turning_points[index])
+        high = np.full(x.shape, self.turning_points[index + 1])
+        for _ in range(60):
+            s = (low + high) / 2
+            over = self(s + 1j * self.height(s)).real > x
+            low, high = np.where(over, low, s), np.where(over, s, high)
+        s = (low + high) / 2
+        omega = s + 1j * self.height(s)
+        polished, done = self._newton(x.astype(complex), omega, 6)
+        better = done & (polished.imag > 0)
+        better &= np.abs(polished - omega) <= 1e-3 * self._width
+        return np.where(better, polished, omega)
+
+    def _beyond(self, x: Array, where: NDArray[np.intp]) -> Array:
+        """Real ω at x outside the support: K increases there, between two turning points."""
+        turns = self.turning_points
+        # beyond the outermost poles K(s) lies between slope s + offset and that of one lumped pole
+        reach = np.abs(x - self.offset) / self.slope + np.abs(turns[[0, -1]]).max() + self._width
+        low = np.where(where == 0, -reach, turns[np.maximum(where - 1, 0)])
+        high = np.where(where == turns.size, reach, turns[np.minimum(where, turns.size - 1)])
+        s = (low + high) / 2
+        for _ in range(120):
+            value, slope = self._value_and_slope(s)
+            over = value > x
+            low, high = np.where(over, low, s), np.where(over, s, high)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                step = s - (value - x) / slope
+            step = np.where((step > low) & (step < high), step, (low + high) / 2)
+            done = np.abs(step - s) <= 2e-16 * np.maximum(np.abs(s), np.abs(step))
+            s = step
+            if done.all():
+                break
+        return s
+
+    def _above(self, z: Complex) -> Complex:
+        """ω at Im z > 0: Newton along z + iη from large η down to 0, halving η where needed.
+
+        K is one-to-one onto the upper half-plane on the domain of such ω, on which Im ω >= Im
+        z/slope and K' does not vanish: the path has no branch point.
+        """
+        far = 4 * self._width * max(self.slope, 1.0) + np.abs(z)
+        lift = np.array(far)
+        first = np.asarray((z + 1j * lift - self.offset) / self.slope, complex)
+        omega, _ = self._newton(z + 1j * lift, first, 30)
+        active = np.arange(z.size)
+        shrink = np.zeros(z.shape)
+        for _ in range(400):
+            target = lift[active] * shrink[active]
+            target = np.where(target < 1e-3 * z[active].imag, 0.0, target)
+            start = omega[active]
+            _, slope = self._value_and_slope(start)
+            guess = start + 1j * (target - lift[active]) / slope
+            new, done = self._newton(z[active] + 1j * target, guess, 6, rounded=True)
+            near = np.abs(new - guess) <= 0.3 * np.abs(new.imag)
+            good = done & near & (new.imag * self.slope >= 0.999 * z[active].imag)
+            omega[active[good]] = new[good]
+            lift[active[good]] = target[good]
+            shrink[active] = np.where(good, 0.0, (1 + shrink[active]) / 2)
+            active = active[lift[active] > 0]
+            if not active.size:
+                break
+        omega[active] = np.nan + 1j * np.nan
+        return omega
+
+    def polish(self, z: Any, terms: Terms) -> Any:
+        """ω at one mpmath number, to the working precision: Newton from the double solution.
+
+        ``terms`` are the poles, residues, slope and offset as mpmath numbers, where the doubles of
+        this kernel are only rounded.
+        """
+        import mpmath
+
+        poles, residues, slope, offset = terms
+        omega = mpmath.mpmathify(complex(self.solve(complex(z))))
+        _, rise = self._value_and_slope(np.array([complex(omega)]))
+        if abs(rise[0]) <= 1e-7 * self.slope:
+            # at an edge, where two roots are 1e-8 apart and Newton's method has no direction
+            omega = mpmath.mpc(omega) + 1e-8j * self._width
+        elif mpmath.im(omega) == 0:
+            omega = mpmath.re(omega)
+        tolerance = mpmath.mpf(2) ** (-mpmath.mp.prec // 2 - 4)
+        for _ in range(60):
+            inverse = [1 / (omega - t) for t in poles]
+            value = slope * omega + offset - z
+            value += mpmath.fsum(p * r for p, r in zip(residues, inverse, strict=True))
+            rise = slope - mpmath.fsum(p * r * r for p, r in zip(residues, inverse, strict=True))
+            step = value / rise
+            omega -= step
+            if abs(step) <= tolerance * abs(omega):  # quadratic: the next step is at rounding level
+                return omega
+        return mpmath.mpc("nan")
