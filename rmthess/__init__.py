@@ -18,13 +18,34 @@ _HOME = {
     "Law": "laws.law",
     "Semicircle": "laws.semicircle",
     "MarchenkoPastur": "laws.marchenko_pastur",
+    "Uniform": "laws.uniform",
+    "Arcsine": "laws.arcsine",
+    "FussCatalan": "laws.fuss_catalan",
+    "Wachter": "laws.wachter",
+    "KestenMcKay": "laws.kesten_mckay",
+    "mixture": "laws.mixture",
+    "SampleCovariance": "laws.sample_covariance",
+    "FreeCompoundPoisson": "laws.free_compound_poisson",
+    "DeformedWigner": "laws.deformed_wigner",
+    "WishartPlusWigner": "laws.wishart_plus_wigner",
+    "boxplus": "free.boxplus",
+    "boxtimes": "free.boxtimes",
+    "compress": "free.compress",
     "tracy_widom": "extremes",
+    "inertia": "metrics",
     "kolmogorov": "distance",
     "wasserstein": "distance",
     "resolvent_distance": "distance",
     "linear_network_rank": "ranks.linear_network",
+    "exact_rank": "ranks.exact",
+    "null_space": "ranks.null_space",
+    "functional_signature": "ranks.signature",
+    "linear_convolution_rank": "ranks.convolution",
+    "convolution_chain_rank": "ranks.convolution",
     "numerical_rank": "ranks.numerical",
     "hessian": "operators.hessian",
+    "read_linear_network": "operators.linear_network",
+    "heuristic_rank": "operators.linear_network",
     "dense": "operators.dense",
     "eigenvalues": "operators.dense",
     "lanczos": "krylov",
@@ -36,10 +57,14 @@ _HOME = {
     "plot": "plots",
 }
 
-__all__ = ["__version__", *_HOME]
+_MODULES = ("plots", "spikes")
+
+__all__ = ["__version__", *_HOME, *_MODULES]
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"rmthess.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'rmthess' has no public name {name!r}")
     value = getattr(import_module(f"rmthess.{_HOME[name]}"), name)

@@ -1,0 +1,1 @@
+"""Free convolution: one operation a file, and the subordination that serves any two measures."""
