@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rmthess.extremes import tracy_widom
+from rmthess.laws.kernel_law import KernelLaw
 from rmthess.laws.law import Law
 
 
@@ -57,6 +58,23 @@ def edges(law: Law) -> tuple[Edge, ...]:
         found.append(Edge(float(left), "left", _constant(law, float(left), inward)))
         found.append(Edge(float(right), "right", _constant(law, float(right), -inward)))
     return tuple(found)
+
+
+def cusps(law: Law) -> tuple[float, ...]:
+    """Points inside the support where the density vanishes like a cube root: gaps about to open.
+
+    Of laws with a rational kernel.
+
+    >>> from rmthess import DeformedWigner, DiscreteMeasure
+    >>> (found,) = cusps(DeformedWigner(DiscreteMeasure([0.0, 2.0], [0.5, 0.5]), variance=1))
+    >>> round(found, 12)
+    1.0
+    """
+    if not isinstance(law, KernelLaw):
+        raise NotImplementedError(
+            f"cusps of a {type(law).__name__} are not known here; look at the minima of its density"
+        )
+    return tuple(float(x) for x in law.kernel.cusps)
 
 
 def _constant(law: Law, edge: float, inward: NDArray[np.float64]) -> float:

@@ -131,6 +131,20 @@ class DiscreteMeasure(SpectralMeasure):
             raise ValueError(f"eigenvalues must have shape (dim,), dim > 0, got {values.shape}")
         return cls(values, np.full(values.size, 1 / values.size), dim=values.size)
 
+    @classmethod
+    def from_quantiles(cls, quantile: Callable[[Array], Array], count: int) -> DiscreteMeasure:
+        """``count`` equal atoms at the quantiles (i - 1/2)/count: a population of that size.
+
+        The way to a population of unbounded support (log-normal, power law), whose sample
+        covariance has a largest eigenvalue only at a finite size: take count = dim.
+
+        >>> DiscreteMeasure.from_quantiles(lambda p: -np.log(1 - p), 2).nodes.round(4)
+        array([0.2877, 1.3863])
+        """
+        count = check_order("count", count)
+        nodes = quantile((np.arange(count) + 0.5) / count)
+        return cls(nodes, np.full(count, 1 / count))
+
     @cached_property
     def _cumulative(self) -> Array:
         total = np.cumsum(self.weights)

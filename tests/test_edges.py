@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.optimize import minimize_scalar
 
 import rmthess as rm
-from rmthess.edges import edges
+from rmthess.edges import cusps, edges
 from rmthess.free.boxplus import boxplus
 from rmthess.laws.deformed_wigner import DeformedWigner
 from rmthess.laws.free_compound_poisson import LevyLaw
@@ -95,3 +96,26 @@ def test_the_threshold_is_passed_as_often_as_it_says():
     assert abs(share - 0.1) < 4 * np.sqrt(0.1 * 0.9 / count)
     left = edges(rm.Semicircle(1.7))[0]
     assert left.threshold(200, 0.1) == pytest.approx(-edge.threshold(200, 0.1))
+
+
+def test_where_a_gap_closes_the_density_is_a_cube_root():
+    """Atoms -1, 0.3, 2: at v = 1/min Σ w/(s - t)² the gap between the first two just closes."""
+    t, w = np.array([-1.0, 0.3, 2.0]), np.array([0.5, 0.3, 0.2])
+    least = minimize_scalar(
+        lambda s: w @ (1 / (s - t) ** 2), bounds=(-0.9, 0.2), method="bounded",
+        options={"xatol": 1e-13},
+    )  # fmt: skip
+    critical = 1 / least.fun
+    law = DeformedWigner(rm.DiscreteMeasure(t, w), critical)
+    (point,) = cusps(law)
+    assert point == pytest.approx(least.x + critical * float(w @ (1 / (least.x - t))), abs=1e-9)
+    near, far = law.density(point + 1e-6), law.density(point + 8e-6)
+    assert far / near == pytest.approx(2, rel=5e-3)
+    for factor in (0.999, 1.001):
+        assert cusps(DeformedWigner(rm.DiscreteMeasure(t, w), factor * critical)) == ()
+
+
+def test_cusps_of_what_has_no_kernel_are_not_guessed():
+    coin = rm.DiscreteMeasure([-1.0, 1.0], [0.5, 0.5])
+    with pytest.raises(NotImplementedError, match="cusps of a FreeSum are not known here"):
+        cusps(boxplus(coin, coin))

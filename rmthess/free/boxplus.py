@@ -43,7 +43,28 @@ def boxplus(mu: SpectralMeasure, nu: SpectralMeasure) -> Law | DiscreteMeasure:
                 grown = float(other.variance) + float(one.variance)
                 return shifted(DeformedWigner(other.population, grown), one.mean)
             return shifted(DeformedWigner(other, one.variance), one.mean)
-    return FreeSum(mu, nu)
+    unit = unit_of(mu, nu)
+    if unit == 1:
+        return FreeSum(mu, nu)
+    return FreeSum(scaled(mu, 1 / unit), scaled(nu, 1 / unit)).dilate(unit)
+
+
+def unit_of(*measures: SpectralMeasure) -> float:
+    """A power of two of the size of the measures, where products of sizes would leave the doubles.
+
+    1 for ordinary sizes; dividing by it changes no digit.
+    """
+    size = max(float(np.abs(measure.breakpoints).max()) for measure in measures)
+    return 1.0 if 1e-30 < size < 1e30 or size == 0 else float(2.0 ** np.round(np.log2(size)))
+
+
+def scaled(measure: Law | DiscreteMeasure, c: float) -> Law | DiscreteMeasure:
+    """The law of c X."""
+    if isinstance(measure, DiscreteMeasure):
+        return DiscreteMeasure(c * measure.nodes, measure.weights, measure.dim)
+    if c == 0:
+        return DiscreteMeasure([0.0], [1.0])
+    return measure if c == 1 else measure.dilate(c)
 
 
 def as_measure(measure: SpectralMeasure) -> Law | DiscreteMeasure:

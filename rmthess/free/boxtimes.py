@@ -5,7 +5,7 @@ Derived in theory/free_convolution.md.
 
 from __future__ import annotations
 
-from rmthess.free.boxplus import as_measure, point_mass
+from rmthess.free.boxplus import as_measure, point_mass, scaled, unit_of
 from rmthess.free.convolution import FreeProduct
 from rmthess.laws.fuss_catalan import FussCatalan
 from rmthess.laws.law import Law
@@ -34,19 +34,14 @@ def boxtimes(mu: SpectralMeasure, nu: SpectralMeasure) -> Law | DiscreteMeasure:
     for one, other in ((mu, nu), (nu, mu)):
         point = point_mass(one)
         if point is not None:
-            return _scaled(other, point)
+            return scaled(other, point)
     if isinstance(mu, FussCatalan) and isinstance(nu, FussCatalan):
         return FussCatalan(mu.order + nu.order)
     for one, other in ((mu, nu), (nu, mu)):
         if isinstance(one, MarchenkoPastur):
-            return SampleCovariance(float(one.ratio), _scaled(other, float(one.variance)))
-    return FreeProduct(mu, nu)
-
-
-def _scaled(measure: Law | DiscreteMeasure, c: float) -> Law | DiscreteMeasure:
-    """The law of c X."""
-    if isinstance(measure, DiscreteMeasure):
-        return DiscreteMeasure(c * measure.nodes, measure.weights, measure.dim)
-    if c == 0:
-        return DiscreteMeasure([0.0], [1.0])
-    return measure if c == 1 else measure.dilate(c)
+            return SampleCovariance(float(one.ratio), scaled(other, float(one.variance)))
+    units = unit_of(mu), unit_of(nu)
+    if units == (1.0, 1.0):
+        return FreeProduct(mu, nu)
+    product = FreeProduct(scaled(mu, 1 / units[0]), scaled(nu, 1 / units[1]))
+    return product.dilate(units[0] * units[1])

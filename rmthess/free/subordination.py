@@ -390,7 +390,17 @@ class Subordination(ABC):
             )
         )
         pieces = self._search(one, two)
-        return _joined(pieces, self.width)
+        found: list[Gap] = []
+        for gap in _joined(pieces, self.width):
+            if found and found[-1].right.hard and gap.left.hard:
+                left, right = found[-1].right.x, gap.left.x
+                between = np.array([0.63 * left + 0.37 * right], complex)
+                w2 = self._descend(between)[1]
+                if right - left < 1e-3 * self.width and abs(w2.imag[0]) <= 1e-9 * abs(w2[0]):
+                    found[-1] = Gap(found[-1].left, gap.right)  # levels too small to be told apart
+                    continue
+            found.append(gap)
+        return found
 
     _blind: ClassVar[float] = 0.0  # around φ = 1/2
 

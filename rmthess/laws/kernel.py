@@ -110,17 +110,7 @@ class Kernel:
             self._root(poles[0] - reach, poles[0] - nearest[0]),
             self._root(poles[-1] + reach, poles[-1] + nearest[-1]),
         ]
-        low, high = poles[:-1].copy(), poles[1:].copy()
-        # a gap narrower than the two single-pole distances cannot open
-        wide = (high - low) > nearest[:-1] + nearest[1:]
-        low, high = low[wide] + nearest[:-1][wide], high[wide] - nearest[1:][wide]
-        middle = (low + high) / 2
-        left, right = low.copy(), high.copy()
-        for _ in range(80):  # the minimum, by bisection on the sign of the derivative
-            inverse = 1 / (middle[:, None] - poles)
-            rising = -2 * (inverse**3 @ self.residues) > 0
-            left, right = np.where(rising, left, middle), np.where(rising, middle, right)
-            middle = (left + right) / 2
+        low, middle, high = self._minima
         opened = self._pull(middle, np.zeros(middle.size))[0] < self.slope
         for a, bottom, b in zip(low[opened], middle[opened], high[opened], strict=True):
             pair = np.array([self._root(bottom, a), self._root(bottom, b)])
@@ -128,6 +118,40 @@ class Kernel:
             if ends[1] - ends[0] > 4e-16 * self._size(pair).max():
                 found += pair.tolist()
         return np.sort(np.array(found))
+
+    @cached_property
+    def _minima(self) -> tuple[Array, Array, Array]:
+        """(low, s, high): where Σ residues/(s - pole)² is least between poles, in its bracket.
+
+        Two poles nearer to each other than the distances at which each alone reaches the slope
+        leave no room for a gap.
+        """
+        nearest = np.sqrt(self.residues / self.slope)
+        low, high = self.poles[:-1].copy(), self.poles[1:].copy()
+        wide = (high - low) > 0.999 * (nearest[:-1] + nearest[1:])
+        low, high = low[wide] + nearest[:-1][wide], high[wide] - nearest[1:][wide]
+        middle = (low + high) / 2
+        left, right = np.minimum(low, high), np.maximum(low, high)
+        for _ in range(80):  # bisection on the sign of the derivative
+            inverse = 1 / (middle[:, None] - self.poles)
+            rising = -2 * (inverse**3 @ self.residues) > 0
+            left, right = np.where(rising, left, middle), np.where(rising, middle, right)
+            middle = (left + right) / 2
+        return low, middle, high
+
+    @cached_property
+    def cusps(self) -> Array:
+        """K(s) where K' = K'' = 0: where two intervals touch, and the density is a cube root.
+
+        That is where the least value of Σ residues/(s - pole)² is the slope, to 1e-12 of it.
+        """
+        unit, scaled = self._scaled
+        if scaled is not None:
+            return unit * scaled.cusps
+        _, middle, _ = self._minima
+        value = self._pull(middle, np.zeros(middle.size))[0]
+        touching = middle[np.abs(value - self.slope) <= 1e-12 * self.slope]
+        return np.sort(np.asarray(self(touching), float))
 
     def _size(self, omega: Any) -> Any:
         """A bound on the terms of K(ω), whose roundings K(ω) has.

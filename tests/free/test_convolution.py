@@ -378,3 +378,20 @@ def test_nan_in_is_nan_out_and_shapes_are_kept():
             assert np.ndim(method(0.3)) == 0
             assert method(np.array([])).shape == (0,)
         np.testing.assert_allclose(law.cdf([-np.inf, np.inf]), [0, 1], atol=1e-12)
+
+
+@pytest.mark.parametrize("scale", [1e-150, 1e150])
+def test_a_sum_or_product_of_any_scale_is_the_dilated_one(scale):
+    """Three atoms and two, whose sum has gaps: the same intervals, times the scale."""
+    one = rm.DiscreteMeasure([1.0, 3.0, 10.0], [0.2, 0.3, 0.5])
+    two = rm.DiscreteMeasure([0.43, 1.7], [0.4, 0.6])
+    large = rm.DiscreteMeasure(scale * one.nodes, one.weights)
+    small = rm.DiscreteMeasure(scale * two.nodes, two.weights)
+    plain, found = rm.boxplus(one, two), rm.boxplus(large, small)
+    np.testing.assert_allclose(found.support, scale * np.array(plain.support), rtol=1e-12)
+    x = inside(plain)
+    np.testing.assert_allclose(found.density(scale * x) * scale, plain.density(x), rtol=1e-9)
+    plain, found = rm.boxtimes(one, two), rm.boxtimes(large, two)
+    np.testing.assert_allclose(found.support, scale * np.array(plain.support), rtol=1e-12)
+    x = inside(plain)
+    np.testing.assert_allclose(found.density(scale * x) * scale, plain.density(x), rtol=1e-9)

@@ -449,3 +449,19 @@ def test_a_change_of_unit_by_150_decades_changes_nothing():
         np.testing.assert_allclose(law.density(unit * x) * unit, base.density(x), rtol=1e-12)
         np.testing.assert_allclose(law.cdf(unit * x), base.cdf(x), rtol=1e-12)
         np.testing.assert_allclose(law.quantile([0.1, 0.5]) / unit, base.quantile([0.1, 0.5]))
+
+
+def test_a_log_normal_population_is_that_of_its_quantiles():
+    """A matrix whose T has the quantiles as eigenvalues, side 600: W1 at the finite-size rate."""
+    from scipy.stats import lognorm
+
+    side, ratio = 600, 0.43
+    population = rm.DiscreteMeasure.from_quantiles(lognorm(0.8).ppf, side)
+    law = SampleCovariance(ratio, population)
+    samples = round(side / ratio)
+    data = np.random.default_rng(29).standard_normal((samples, side)) * np.sqrt(population.nodes)
+    found = rm.DiscreteMeasure.from_eigenvalues(np.linalg.eigvalsh(data.T @ data / samples))
+    width = law.support[-1][1] - law.support[0][0]
+    assert rm.wasserstein(found, law) < 3 * width / side
+    total = sum(law.cdf(b) - law.cdf(a) for a, b in law.support)
+    assert total == pytest.approx(1, abs=1e-12)

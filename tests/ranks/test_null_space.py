@@ -110,6 +110,21 @@ def test_a_deflated_hessian_has_no_zero_eigenvalue_left(wide: tuple[NullSpace, A
     assert numerical_rank(np.linalg.eigvalsh(hessian)).value == rest.shape[1]
 
 
+def test_lanczos_from_starts_off_the_null_space_sees_the_spectrum_without_its_zeros(
+    wide: tuple[NullSpace, Array],
+) -> None:
+    """The Krylov space stays where it began: the exact nonzero eigenvalues, and no zero."""
+    space, hessian = wide
+    starts = np.random.default_rng(3).normal(size=(space.parameters, 2))
+    deflated = rm.lanczos(hessian, start=starts - space.project(starts), steps=space.parameters)
+    plain = rm.lanczos(hessian, start=starts, steps=space.parameters)
+    eigenvalues = np.linalg.eigvalsh(hessian)
+    nonzero = np.abs(eigenvalues) > 1e-9 * np.abs(eigenvalues).max()
+    found = deflated.nodes[0][deflated.weights[0] > 1e-20]
+    assert np.allclose(found, eigenvalues[nonzero], atol=1e-8 * np.abs(eigenvalues).max())
+    assert np.nanmin(np.abs(plain.nodes)) < 1e-9 * np.abs(eigenvalues).max()
+
+
 def test_where_the_data_are_fitted_it_is_refused() -> None:
     weights, inputs, gradients, _ = draw_network([4, 3, 5], 4, "mse", seed=3)
     with pytest.raises(ValueError, match="W Ωᵀ W must have the rank q = 3"):
