@@ -11,13 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rmthess.free.subordination import (
-    Edge,
-    ProductSubordination,
-    Subordination,
-    SumSubordination,
-    excess,
-)
+from rmthess.free.equations import ProductEquations, SumEquations
+from rmthess.free.excess import excess
+from rmthess.free.gaps import Edge
+from rmthess.free.subordination import Subordination
 from rmthess.laws.cumulants import free_cumulants_from_moments, moments_from_free_cumulants
 from rmthess.laws.law import Interval, Law
 from rmthess.laws.transforms import r_transform
@@ -152,7 +149,7 @@ class FreeSum(Convolution):
 
     @cached_property
     def subordination(self) -> Subordination:
-        return SumSubordination(excess(self.left), excess(self.right))
+        return Subordination(SumEquations(excess(self.left), excess(self.right)))
 
     @cached_property
     def atoms(self) -> tuple[tuple[Any, Any], ...]:
@@ -229,9 +226,8 @@ class FreeProduct(Convolution):
         one, two = self.left, self.right
         if float(one.breakpoints[0]) < 0:
             one, two = two, one
-        return ProductSubordination(
-            excess(one), excess(two), signed=bool(float(two.breakpoints[0]) < 0)
-        )
+        signed = bool(float(two.breakpoints[0]) < 0)
+        return Subordination(ProductEquations(excess(one), excess(two), signed=signed))
 
     @property
     def _seams(self) -> tuple[float, ...]:

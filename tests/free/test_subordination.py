@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 import rmthess as rm
+from rmthess.free.continuation import Continuation
 from rmthess.free.convolution import FreeProduct, FreeSum
-from rmthess.free.subordination import SumSubordination, excess
+from rmthess.free.excess import excess
 from rmthess.laws.uniform import Uniform
 
 ATOMS = rm.DiscreteMeasure([-2.0, 0.0, 3.0], [0.25, 0.5, 0.25])
@@ -81,9 +82,10 @@ def test_a_gap_is_certified_by_an_attracting_real_solution(law):
     x = np.array([p for p in x if min(abs(p - q) for q in places) > 1e-6])
     w1, w2 = law.subordination.solve(x)
     assert np.all(np.abs(w2.imag) <= 1e-7 * (1 + np.abs(w2)))
+    equations = law.subordination.equations
     with np.errstate(all="ignore"):
-        slope1 = law.subordination._map(law.subordination.first, w1, x)[1]
-        slope2 = law.subordination._map(law.subordination.second, w2, x)[1]
+        slope1 = equations.map(equations.first, w1, x)[1]
+        slope2 = equations.map(equations.second, w2, x)[1]
     assert np.all((slope1 * slope2).real < 1)
 
 
@@ -202,8 +204,8 @@ def test_a_failure_is_nan_and_one_warning(monkeypatch):
     left, right = law.support[0]
     assert law.density((left + right) / 2) > 0
     monkeypatch.setattr(
-        SumSubordination,
-        "_newton",
+        Continuation,
+        "newton",
         lambda self, z, w1, w2, rounds: (w1, w2, np.zeros(z.shape, bool)),
     )
     with pytest.warns(UserWarning, match="no certified solution at 3 of 3 points") as caught:
