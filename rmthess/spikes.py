@@ -169,8 +169,9 @@ def rectangular(strength: float, ratio: float, *, bulk: Law | None = None) -> Sp
     X (dim, samples) with ratio c = dim/samples; ``bulk`` is the law of the eigenvalues t of X Xᵀ,
     default Marchenko–Pastur: independent entries of variance 1/samples. With φ(λ) = λ G(λ²) and
     φ̃ = c φ + (1 - c)/λ, D = φ φ̃; ``location`` is the singular value λ, ``overlap`` the left one,
-    -2φ/(θ² D'), ``right_overlap`` -2φ̃/(θ² D'). Benaych-Georges & Nadakuditi 2012. The fluctuation
-    is not known here: NaN.
+    -2φ/(θ² D'), ``right_overlap`` -2φ̃/(θ² D'). Benaych-Georges & Nadakuditi 2012. The variance of
+    λ is (φ̃² V + c φ² Ṽ + 4 c B/θ²)/D'² /dim, with V = 2(-λ²G' - φ²) and Ṽ likewise of the quadratic
+    forms in u and v, and B = -λ²G' - G of the mixed one.
 
     >>> rectangular(2.0, 1.0).location
     2.5
@@ -201,7 +202,12 @@ def rectangular(strength: float, ratio: float, *, bulk: Law | None = None) -> Sp
     # dD/dλ with D = t G (c G + (1 - c)/t)
     rise = 2 * root * (c * cauchy**2 + 2 * c * t * cauchy * slope + (1 - c) * slope)
     overlaps = [-2 * phi / (theta**2 * rise) for phi in (left, right)]
-    return Spike(theta, root, overlaps[0], threshold, float("nan"), overlaps[1])
+    beside = c * slope - (1 - c) / t**2  # G̃' with G̃ = c G + (1 - c)/t, of the side samples
+    forms = 2 * (-t * slope - left**2), 2 * (-t * beside - right**2)
+    mixed = -t * slope - cauchy
+    spread = right**2 * forms[0] + c * left**2 * forms[1] + 4 * c * mixed / theta**2
+    fluctuation = float(np.sqrt(max(spread, 0.0)) / abs(rise))
+    return Spike(theta, root, overlaps[0], threshold, fluctuation, overlaps[1])
 
 
 def _cauchy_at_end(bulk: SpectralMeasure, end: float, right: bool) -> float:

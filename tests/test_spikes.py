@@ -250,3 +250,20 @@ def test_a_bad_argument_is_refused_with_a_sentence(make, sentence):
 
 def test_the_module_is_reached_from_the_package():
     assert rm.spikes is spikes
+
+
+@pytest.mark.parametrize(("theta", "ratio"), [(1.5, 0.5), (2.5, 1.7)])
+def test_a_singular_value_fluctuates_as_the_quadratic_forms_say(theta, ratio):
+    """400 matrices of side 120: a standard deviation has an error of 3.5 percent."""
+    dim = 120
+    samples = round(dim / ratio)
+    spike = rectangular(theta, dim / samples)
+    rng, found = np.random.default_rng(31), []
+    for _ in range(400):
+        x = rng.standard_normal((dim, samples)) / np.sqrt(samples)
+        x[0, 0] += theta
+        found.append(np.linalg.norm(x, 2))
+    assert np.std(found) == pytest.approx(spike.std(dim), rel=0.12)
+    q, s = dim / samples, theta**2
+    closed = q * (s**2 - q) * (2 * s + 1 + q) / (2 * s * (s + q) * (s + 1))
+    assert spike.fluctuation**2 == pytest.approx(closed, rel=1e-9)
