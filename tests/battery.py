@@ -23,6 +23,7 @@ from rmthess.laws.compression import Compression
 from rmthess.laws.cumulants import free_cumulants_from_moments, moments_from_free_cumulants
 from rmthess.laws.deformed_wigner import DeformedWigner
 from rmthess.laws.free_compound_poisson import FreeCompoundPoisson, FreeLevy
+from rmthess.laws.kernel_law import KernelLaw
 from rmthess.laws.law import AffineLaw, Law
 from rmthess.laws.mixture import Mixture
 from rmthess.laws.sample_covariance import SampleCovariance
@@ -126,6 +127,11 @@ def quadrature(law: Law, upto: float = np.inf, nodes: int = 200) -> tuple[Any, A
             xs.append([float(location)])
             ws.append([float(mass)])
     return np.concatenate(xs), np.concatenate(ws)
+
+
+def sums_over_poles(law: Law) -> bool:
+    """Kernel laws: BLAS adds the poles in an order that depends on the shape of the batch."""
+    return isinstance(law, KernelLaw)
 
 
 def digits(law: Law) -> float:
@@ -317,7 +323,8 @@ def the_cdf_rises_from_zero_to_one_as_the_integral_of_the_density(law: Law) -> N
     fine = np.sort(np.add.outer(law.breakpoints, np.concatenate([-fine, fine])).ravel())
     for cdf in (law.cdf, (lambda x: Law.cdf(law, x)) if has_a_cosine_series(law) else law.cdf):
         assert np.all((cdf(fine) >= 0) & (cdf(fine) <= 1))  # or quantile(cdf(x)) would refuse
-        assert np.all(np.diff(cdf(fine)) >= -4e-15)  # a few roundings of numbers near 1
+        roundings = 4e-15 if sums_over_poles(law) else 2e-15  # a few, of numbers near 1
+        assert np.all(np.diff(cdf(fine)) >= -roundings)
 
 
 @check
@@ -558,7 +565,7 @@ def shapes_are_preserved_and_scalars_stay_scalars(law: Law) -> None:
         one = method(float(x[1, 1]))
         assert np.ndim(one) == 0
         assert not isinstance(one, np.ndarray)
-        close(one, whole[1, 1], 1e-14)
+        close(one, whole[1, 1], 1e-14 if sums_over_poles(law) else 1e-15)
         assert method(np.array([])).shape == (0,)
         assert method(x[:, :0]).shape == (3, 0)
 
@@ -572,7 +579,8 @@ def integers_are_numbers_like_any_other(law: Law) -> None:
         wanted = method(grid.astype(float))
         for found in (method(grid), method(list(grid)), [method(int(k)) for k in grid]):
             # sums over atoms are rounded in an order that depends on the number of points
-            np.testing.assert_allclose(found, wanted, rtol=4e-15, atol=1e-15)
+            loose = 4e-15 if sums_over_poles(law) else 0.0
+            np.testing.assert_allclose(found, wanted, rtol=loose, atol=loose / 4)
     close(law.quantile(np.array([0, 1])), ends(law), 1e-15)
 
 

@@ -12,6 +12,7 @@ import mpmath
 import numpy as np
 import pytest
 import sympy
+from scipy.stats import lognorm, pareto
 
 import rmthess as rm
 from rmthess.free.boxplus import boxplus
@@ -451,12 +452,11 @@ def test_a_change_of_unit_by_150_decades_changes_nothing():
         np.testing.assert_allclose(law.quantile([0.1, 0.5]) / unit, base.quantile([0.1, 0.5]))
 
 
-def test_a_log_normal_population_is_that_of_its_quantiles():
+@pytest.mark.parametrize("family", [lognorm(0.8), pareto(2.5)], ids=["log-normal", "power law"])
+def test_an_unbounded_population_is_that_of_its_quantiles(family):
     """A matrix whose T has the quantiles as eigenvalues, side 600: W1 at the finite-size rate."""
-    from scipy.stats import lognorm
-
     side, ratio = 600, 0.43
-    population = rm.DiscreteMeasure.from_quantiles(lognorm(0.8).ppf, side)
+    population = rm.DiscreteMeasure.from_quantiles(family.ppf, side)
     law = SampleCovariance(ratio, population)
     samples = round(side / ratio)
     data = np.random.default_rng(29).standard_normal((samples, side)) * np.sqrt(population.nodes)
