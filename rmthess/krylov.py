@@ -19,10 +19,11 @@ from torch import Tensor
 
 from rmthess import __version__
 from rmthess.measure import LanczosMeasure, check_order
-from rmthess.operators.as_operator import CurvatureOperator, as_operator
+from rmthess.operators.as_operator import as_operator
 from rmthess.operators.basis import Basis
 from rmthess.operators.check import check_operator, check_product
 from rmthess.operators.memory import free_memory, readable
+from rmthess.operators.operator import Operator
 
 Array = NDArray[np.floating[Any]]
 
@@ -96,6 +97,7 @@ def lanczos(
         given = _read_start(start, dim)
         probes, starts = given.shape[1], iter(given.T)
     _check_memory(source, min(steps, dim), probes)
+    source = source.tuned(min(steps, dim), probes)
     check = check_operator(source)
     random = start is None
     provenance = {
@@ -108,6 +110,7 @@ def lanczos(
         "asymmetry": check.asymmetry,
         "dtype": str(source.dtype).removeprefix("torch."),
         "device": str(source.device),
+        "backend": source.backend,
         "threads": torch.get_num_threads(),
         "versions": {
             "rmthess": __version__,
@@ -139,7 +142,7 @@ class _Run:
 
     def __init__(
         self,
-        operator: CurvatureOperator,
+        operator: Operator,
         starts: Iterable[Array],
         probes: int,
         steps: int,
@@ -245,7 +248,7 @@ class _Run:
         return LanczosMeasure(alpha, inner, residuals, self.dim, provenance)
 
 
-def _working_dtype(operator: CurvatureOperator) -> torch.dtype:
+def _working_dtype(operator: Operator) -> torch.dtype:
     return operator.dtype if operator.dtype.itemsize >= 4 else torch.float32
 
 
@@ -275,7 +278,7 @@ def _normalised(vector: Array) -> Array:
     return unit
 
 
-def _check_memory(operator: CurvatureOperator, steps: int, probes: int) -> None:
+def _check_memory(operator: Operator, steps: int, probes: int) -> None:
     vector = operator.shape[0] * _working_dtype(operator).itemsize
     needed = probes * (steps + 4) * vector  # 4: a product, its input and two temporaries
     free = free_memory(operator.device)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,32 +11,29 @@ from scipy.sparse.linalg import LinearOperator, aslinearoperator
 from torch import Tensor
 
 from rmthess.operators.errors import NonFiniteError, NotSymmetricError
+from rmthess.operators.operator import Operator
 
 
-@runtime_checkable
-class CurvatureOperator(Protocol):
-    """A real symmetric map: columns (dim, k) on ``device`` in ``dtype`` to columns (dim, k)."""
-
-    @property
-    def shape(self) -> tuple[int, int]: ...
-
-    @property
-    def dtype(self) -> torch.dtype: ...
-
-    @property
-    def device(self) -> torch.device: ...
-
-    def matmat(self, vectors: Tensor) -> Tensor: ...
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class _Wrapped:
+class _Wrapped(Operator):
     """What the adapters share: a shape and a name without addresses or contents."""
 
-    source: Any
-    shape: tuple[int, int]
-    dtype: torch.dtype
-    device: torch.device
+    def __init__(
+        self, source: Any, shape: tuple[int, int], dtype: torch.dtype, device: torch.device
+    ) -> None:
+        self.source = source
+        self._shape, self._dtype, self._device = shape, dtype, device
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self._shape
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self._dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self._device
 
     def __repr__(self) -> str:
         kind = str(self.dtype).removeprefix("torch.")
@@ -72,8 +68,8 @@ class TorchOperator(_Wrapped):
         return product
 
 
-def as_operator(source: Any) -> CurvatureOperator:
-    """``source`` as a CurvatureOperator (shape, dtype, device, matmat).
+def as_operator(source: Any) -> Operator:
+    """``source`` as an Operator (shape, dtype, device, matmat).
 
     ``source``: one of ours (returned as it is), a SciPy LinearOperator or sparse matrix, a
     symmetric NumPy or torch matrix (dim, dim), or an operator with ``shape``, ``dtype``, and
@@ -85,6 +81,8 @@ def as_operator(source: Any) -> CurvatureOperator:
     >>> as_operator(np.eye(3)).matmat(torch.ones(3, 1, dtype=torch.float64)).shape
     torch.Size([3, 1])
     """
+    if isinstance(source, Operator):
+        return source
     if isinstance(source, np.ndarray):
         return _matrix(source, source.shape, torch.tensor(_real(source)))
     if isinstance(source, Tensor):
@@ -107,9 +105,6 @@ def as_operator(source: Any) -> CurvatureOperator:
         )
     if not dtype.is_floating_point:
         raise TypeError(f"{type(source).__name__} has dtype {dtype}; a real one is needed")
-    if type(source).__module__.startswith("rmthess."):
-        ours: CurvatureOperator = source
-        return ours
     if not (hasattr(source, "matmat") or hasattr(source, "__matmul__")):
         raise TypeError(f"{type(source).__name__} has neither matmat nor @")
     device = torch.device(getattr(source, "device", "cpu"))

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rmthess.operators.as_operator import CurvatureOperator
 from rmthess.operators.errors import NonDeterministicError, NonFiniteError, NotSymmetricError
+from rmthess.operators.operator import Operator
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class OperatorCheck:
     asymmetry: float
 
 
-def check_operator(operator: CurvatureOperator) -> OperatorCheck:
+def check_operator(operator: Operator) -> OperatorCheck:
     """asymmetry = sqrt(dim) |u'Av - v'Au| / max(|Au|, |Av|) for two random unit vectors.
 
     It is of order |A - Aᵀ|/|A|, because u'Bv is about |B|/dim and |Bu| about |B|/sqrt(dim).
@@ -80,7 +80,7 @@ def check_operator(operator: CurvatureOperator) -> OperatorCheck:
     return OperatorCheck(magnitude, asymmetry)
 
 
-def check_product(operator: CurvatureOperator, product: Tensor, vectors: Tensor) -> None:
+def check_product(operator: Operator, product: Tensor, vectors: Tensor) -> None:
     """Raise ValueError unless ``product`` has the shape and dtype of ``vectors``."""
     shape = getattr(product, "shape", None)
     if shape != vectors.shape or product.dtype != vectors.dtype:

@@ -1,53 +1,40 @@
-"""The gradient of one batch's loss, kept in a form that can be differentiated once more."""
+"""One batch's curvature: a linear map on the parameters, ready for many products."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from rmthess.operators.problem import Loss
+from rmthess.operators.problem import Evaluation
 
-Gradient = Sequence[Tensor | None]
+Pieces = Sequence[Tensor | None]  # in the parameters' shapes; None is a zero block
 
 
-@dataclass(frozen=True, eq=False)
-class Graph:
-    """g = ∂l/∂θ as a graph on ``leaves``; an entry is None where l does not depend on that leaf."""
+class Graph(Protocol):
+    """What a batch contributes: its gradient, its weight, and v -> A v.
 
-    gradient: Gradient
-    leaves: list[Tensor]
-    weight: float
+    ``is_zero``: whether A vanishes for every v, as that of a loss linear in the parameters does.
+    """
 
     @property
-    def is_constant(self) -> bool:
-        """Whether l is linear in the parameters: then g has no graph and H is zero."""
-        return not any(g is not None and g.requires_grad for g in self.gradient)
+    def gradient(self) -> Pieces: ...
 
-    def product(self, pieces: Sequence[Tensor]) -> Gradient:
-        """H v = ∂(g·v)/∂θ, v given in the leaves' shapes; None is a zero block."""
-        live = [i for i, g in enumerate(self.gradient) if g is not None and g.requires_grad]
-        if not live:
-            return [None] * len(self.leaves)
-        found: Gradient = torch.autograd.grad(
-            [g for g in self.gradient if g is not None and g.requires_grad],
-            self.leaves,
-            [pieces[i] for i in live],
-            retain_graph=True,
-            allow_unused=True,
-        )
-        return found
+    @property
+    def weight(self) -> float: ...
+
+    @property
+    def is_zero(self) -> bool: ...
+
+    def product(self, pieces: Sequence[Tensor]) -> Pieces: ...
 
 
-def build_graph(loss: Loss) -> Graph:
-    """Differentiate once and keep what a second differentiation needs."""
-    found = torch.autograd.grad(loss.value, loss.leaves, create_graph=True, allow_unused=True)
-    return Graph(found, loss.leaves, loss.weight)
+Linearise = Callable[[Evaluation], Graph]
 
 
-def plain_gradient(loss: Loss) -> Gradient:
+def plain_gradient(evaluation: Evaluation) -> Pieces:
     """Differentiate once and drop the graph."""
-    found: Gradient = torch.autograd.grad(loss.value, loss.leaves, allow_unused=True)
+    found: Pieces = torch.autograd.grad(evaluation.value, evaluation.leaves, allow_unused=True)
     return found

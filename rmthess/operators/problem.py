@@ -20,12 +20,18 @@ Weight = Callable[[Any], float]
 
 
 @dataclass(frozen=True, eq=False)
-class Loss:
-    """One batch's loss, the leaves it was built on and its weight in the total."""
+class Evaluation:
+    """One batch's loss ``value``, a scalar with a graph down to ``leaves`` by way of ``outputs``.
+
+    ``weight``: its weight in the total; ``problem`` and ``batch`` it is of.
+    """
 
     value: Tensor
+    outputs: Any
     leaves: list[Tensor]
     weight: float
+    batch: Batch
+    problem: Problem
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +63,7 @@ class Problem:
         with untouched(self.model, {v.device for v in self.parameters.values}):
             yield
 
-    def evaluate(self, batch: Batch) -> Loss | None:
+    def evaluate(self, batch: Batch) -> Evaluation | None:
         """The loss of one batch with fresh leaves; None if the batch has weight zero."""
         leaves = [value.detach().requires_grad_() for value in self.parameters.values]
         state = dict(zip(self.parameters.names, leaves, strict=True)) | self.fixed
@@ -74,7 +80,7 @@ class Problem:
         except Exception as error:
             error.add_note(f"while evaluating the loss of batch {batch.index}")
             raise
-        return Loss(_scalar(batch, value), leaves, weight)
+        return Evaluation(_scalar(batch, value), outputs, leaves, weight, batch, self)
 
     def _weigh(self, batch: Batch, outputs: Any) -> float:
         weight: float

@@ -13,10 +13,10 @@ import torch
 
 from rmthess.operators.batches import Batch
 from rmthess.operators.errors import NonDeterministicError, NonFiniteError
-from rmthess.operators.graph import Gradient, Graph, build_graph, plain_gradient
+from rmthess.operators.graph import Graph, Linearise, Pieces, plain_gradient
 from rmthess.operators.isolation import random_state, stochastic_modules
 from rmthess.operators.memory import count_saved_bytes, free_memory
-from rmthess.operators.problem import Loss, Problem
+from rmthess.operators.problem import Evaluation, Problem
 
 
 class Totals:
@@ -33,7 +33,7 @@ class Totals:
         self.batches = 0
         self.used: set[int] = set()
 
-    def add(self, batch: Batch, loss: Loss | None, gradient: Gradient) -> None:
+    def add(self, batch: Batch, loss: Evaluation | None, gradient: Pieces) -> None:
         self.batches += 1
         if loss is None:
             return
@@ -65,9 +65,10 @@ class Totals:
 class Survey:
     """The first pass: totals, the graph of a single batch, and the bytes that all graphs take."""
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, linearise: Linearise) -> None:
         self.totals = Totals(problem)
-        self.is_linear = True
+        self._linearise = linearise
+        self.is_zero = True
         self.draws_random_numbers = False
         self.single: Graph | None = None
         self._samples = self._measured_samples = self._measured_bytes = 0
@@ -87,19 +88,19 @@ class Survey:
 
     def _visit(self, problem: Problem, batch: Batch) -> None:
         single = problem.batches.is_single
-        # Until one graph shows that the loss is not linear; usually that is the first.
-        measured = self.is_linear and not single
+        # Until one graph shows that the operator is not zero; usually that is the first.
+        measured = self.is_zero and not single
         counter = count_saved_bytes(problem.parameters.values) if measured else nullcontext()
         with counter as saved:
             loss = self._evaluate(problem, batch)
             if loss is None:
                 self.totals.add(batch, None, ())
                 return
-            gradient: Gradient
+            gradient: Pieces
             if single or measured:
-                graph = build_graph(loss)
+                graph = self._linearise(loss)
                 gradient = graph.gradient
-                self.is_linear = graph.is_constant
+                self.is_zero = graph.is_zero
                 self.single = graph if single else None
             else:
                 gradient = plain_gradient(loss)
@@ -107,7 +108,7 @@ class Survey:
             self._measured_samples, self._measured_bytes = batch.samples, saved.total
         self.totals.add(batch, loss, gradient)
 
-    def _evaluate(self, problem: Problem, batch: Batch) -> Loss | None:
+    def _evaluate(self, problem: Problem, batch: Batch) -> Evaluation | None:
         devices = {value.device for value in problem.parameters.values}
         before = random_state(devices)
         loss = problem.evaluate(batch)
@@ -115,7 +116,9 @@ class Survey:
         return loss
 
 
-def repeat(problem: Problem, survey: Survey, memory: int | None) -> list[Graph] | None:
+def repeat(
+    problem: Problem, linearise: Linearise, survey: Survey, memory: int | None
+) -> list[Graph] | None:
     """The second pass; returns the graphs if those of all batches fit in ``memory`` bytes."""
     if memory is None:
         free = free_memory(problem.parameters.device)
@@ -127,7 +130,7 @@ def repeat(problem: Problem, survey: Survey, memory: int | None) -> list[Graph] 
         if loss is None:
             totals.add(batch, None, ())
         elif keep:
-            graph = build_graph(loss)
+            graph = linearise(loss)
             graphs.append(graph)
             totals.add(batch, loss, graph.gradient)
         else:
