@@ -14,7 +14,7 @@ from scipy.sparse.linalg import LinearOperator
 from torch import nn
 
 import rmthess as rm
-from rmthess.krylov import LanczosError, LanczosInterrupted
+from rmthess.krylov.errors import LanczosError, LanczosInterrupted
 from rmthess.operators.errors import NonDeterministicError, NonFiniteError, NotSymmetricError
 
 
@@ -297,7 +297,9 @@ def test_zero_or_nan_start_is_refused(start):
 
 @pytest.mark.parametrize("k", [1, 2, 5])
 def test_nan_at_product_k_names_k_and_keeps_the_steps_before(k):
-    with pytest.raises(LanczosError, match=f"product {k} of 8 holds NaN or Inf for probe 1") as e:
+    with pytest.raises(
+        LanczosError, match=f"product {k} holds NaN or Inf for probe 1; .* {k - 1} of 8"
+    ) as e:
         rm.lanczos(Faulty(put_nan, at=2 + k), steps=8, probes=2)
     assert e.value.product == k
     check_partial(e.value.partial, k - 1)
@@ -308,7 +310,7 @@ def test_an_exception_at_product_k_is_chained_and_keeps_the_steps_before(k):
     def fail(out, vectors):
         raise ZeroDivisionError("kernel")
 
-    with pytest.raises(LanczosError, match=f"product {k} of 8 failed: ZeroDivisionError") as e:
+    with pytest.raises(LanczosError, match=f"product {k} failed: ZeroDivisionError") as e:
         rm.lanczos(Faulty(fail, at=2 + k), steps=8, probes=2)
     assert isinstance(e.value.__cause__, ZeroDivisionError)
     check_partial(e.value.partial, k - 1)
@@ -331,7 +333,7 @@ def check_partial(partial, steps):
     wanted = rm.lanczos(Faulty(put_nan, at=0), steps=steps, probes=2)
     assert np.array_equal(partial.diagonals, wanted.diagonals)
     assert np.array_equal(partial.residuals, wanted.residuals)
-    assert partial.provenance == wanted.provenance
+    assert {**partial.provenance, "stopped": None} == {**wanted.provenance, "stopped": None}
 
 
 def test_an_asymmetric_operator_is_refused_with_the_residual():
@@ -372,7 +374,7 @@ def test_the_self_check_finds(what, error, message):
 
 def test_bases_that_do_not_fit_are_refused_with_numbers():
     huge = LinearOperator((10**9, 10**9), matvec=lambda v: v, dtype=float)
-    with pytest.raises(MemoryError, match=r"8 probes of 64 steps at dim 1000000000 need 4.35 TB"):
+    with pytest.raises(MemoryError, match=r"one probe of 64 steps at dim 1000000000 needs 552 GB"):
         rm.lanczos(huge)
 
 

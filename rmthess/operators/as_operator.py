@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from scipy.sparse import issparse
 from scipy.sparse.linalg import LinearOperator, aslinearoperator
 from torch import Tensor
 
+from rmthess.operators.check import check_product
 from rmthess.operators.errors import NonFiniteError, NotSymmetricError
 from rmthess.operators.operator import Operator
 
@@ -48,10 +50,29 @@ class Matrix(_Wrapped):
         return product
 
 
-class NumpyOperator(_Wrapped):
-    """An operator that multiplies NumPy arrays (SciPy's LinearOperator)."""
+class _Foreign(_Wrapped):
+    """Somebody else's product, which may fail, or return what it did not promise."""
+
+    @abstractmethod
+    def multiply(self, vectors: Tensor) -> Tensor: ...
 
     def matmat(self, vectors: Tensor) -> Tensor:
+        try:
+            product = self.multiply(vectors)
+        except Exception as error:
+            error.add_note(
+                f"while {self!r} multiplied vectors of shape {tuple(vectors.shape)}, which its "
+                "shape and dtype promise to accept"
+            )
+            raise
+        check_product(self, product, vectors)
+        return product
+
+
+class NumpyOperator(_Foreign):
+    """An operator that multiplies NumPy arrays (SciPy's LinearOperator)."""
+
+    def multiply(self, vectors: Tensor) -> Tensor:
         # A copy, so that an operator that writes into its input cannot reach the caller's vectors.
         product = np.asarray(self.source.matmat(np.array(vectors.numpy())))
         if np.iscomplexobj(product):
@@ -59,10 +80,10 @@ class NumpyOperator(_Wrapped):
         return torch.tensor(product, dtype=self.dtype)
 
 
-class TorchOperator(_Wrapped):
+class TorchOperator(_Foreign):
     """Another package's operator on torch tensors: ``matmat`` where it has one, else ``@``."""
 
-    def matmat(self, vectors: Tensor) -> Tensor:
+    def multiply(self, vectors: Tensor) -> Tensor:
         multiply = getattr(self.source, "matmat", None) or self.source.__matmul__
         product: Tensor = multiply(vectors)
         return product

@@ -13,3 +13,7 @@ class NotSymmetricError(ValueError):
 
 class NonDeterministicError(ValueError):
     """The same evaluation gave two answers; the message names the likely modules."""
+
+
+class NotLinearError(ValueError):
+    """A(u + v) is not A u + A v; the message holds the measured difference."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator, Mapping
+import sys
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 
 import numpy as np
@@ -56,18 +57,14 @@ def random_state(devices: Iterable[torch.device]) -> list[bytes]:
     return [state.numpy().tobytes() for state in states]
 
 
-def stochastic_modules(model: nn.Module, modes: Mapping[str, bool]) -> list[str]:
-    """Names and classes of modules that draw random numbers in the mode they are in."""
-    found = []
-    for name, module in model.named_modules():
-        if not modes[name]:
-            continue
-        rate = getattr(module, "p", None) if _is_dropout(module) else getattr(module, "dropout", 0)
-        draws = isinstance(rate, (int, float)) and not isinstance(rate, bool) and rate > 0
-        if draws or isinstance(module, nn.RReLU):
-            found.append(f"{name or 'model'} ({type(module).__name__})")
-    return found
+@contextmanager
+def eager() -> Iterator[None]:
+    """Run what is compiled in a model as it was written: compiled code has no second derivative.
 
-
-def _is_dropout(module: nn.Module) -> bool:
-    return "dropout" in type(module).__name__.lower()
+    Imports nothing: without torch._dynamo in memory nothing has been compiled.
+    """
+    if "torch._dynamo" not in sys.modules:
+        yield
+        return
+    with torch.compiler.set_stance("force_eager"):
+        yield

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from rmthess.operators.parameters import Parameters
+
 
 class Operator(ABC):
     """A real symmetric (dim, dim) map: columns (dim, k) on ``device`` in ``dtype`` to the same.
 
-    ``A @ v``, ``A + B``, ``A - B``, ``2.0 * A``, ``-A`` are operators again; nothing is formed.
+    ``A + B``, ``A - B``, ``2.0 * A``, ``-A`` and ``A.shift(c)`` are operators again, of which no
+    matrix is formed; ``A @ v`` is a product.
     """
+
+    __array_ufunc__ = None  # so that a NumPy number times an operator is left to the operator
 
     @property
     @abstractmethod
@@ -38,9 +44,19 @@ class Operator(ABC):
         return self.shape[0]
 
     @property
+    def parameters(self) -> Parameters | None:
+        """Which entries belong to which parameters of a network; None where it is of none."""
+        return None
+
+    @property
     def backend(self) -> str:
         """How products are computed, for the record."""
         return "direct"
+
+    @property
+    def eps(self) -> float:
+        """Relative rounding of a product: that of ``dtype``, or of a narrower one inside."""
+        return float(torch.finfo(self.dtype).eps)
 
     def tuned(self, products: int, columns: int) -> Operator:
         """The same operator, computed the fastest way for ``products`` of ``columns`` each."""
@@ -62,9 +78,13 @@ class Operator(ABC):
         return Combination.of((-1.0, self))
 
     def __mul__(self, factor: float) -> Operator:
-        return Combination.of((float(factor), self))
+        return Combination.of((_number(factor), self))
 
     __rmul__ = __mul__
+
+    def shift(self, amount: float) -> Operator:
+        """A + c I: every eigenvalue moves by ``amount``."""
+        return Combination.of((1.0, self), constant=_number(amount))
 
     def check(self, vectors: Tensor) -> None:
         """Raise unless ``vectors`` is (dim, k) in this operator's dtype."""
@@ -77,31 +97,30 @@ class Operator(ABC):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Combination(Operator):
-    """Σ_i c_i A_i."""
+    """Σ_i c_i A_i + c I, in the widest dtype of the A_i."""
 
     terms: tuple[tuple[float, Operator], ...]
+    constant: float
 
     @classmethod
-    def of(cls, *terms: tuple[float, Any]) -> Combination:
+    def of(cls, *terms: tuple[float, Any], constant: float = 0.0) -> Combination:
         """Sums of sums are one sum. Raises TypeError or ValueError where the A_i do not match."""
         flat: list[tuple[float, Operator]] = []
         for factor, operator in terms:
             if not isinstance(operator, Operator):
                 raise TypeError(
                     f"cannot add {type(operator).__name__} to an operator; "
-                    "as_operator makes one of a matrix"
+                    "as_operator makes one of a matrix, A.shift(c) is A + c I"
                 )
-            inner = operator.terms if isinstance(operator, Combination) else ((1.0, operator),)
-            flat += [(factor * c, a) for c, a in inner]
-        first = flat[0][1]
-        for _, operator in flat[1:]:
-            mismatch = (operator.shape, operator.device) != (first.shape, first.device)
-            if mismatch:
-                raise ValueError(
-                    f"operators of a sum must have one shape and one device, got {first!r} and "
-                    f"{operator!r}"
-                )
-        return cls(tuple(flat))
+            if isinstance(operator, Combination):
+                flat += [(factor * c, a) for c, a in operator.terms]
+                constant += factor * operator.constant
+            else:
+                flat.append((factor, operator))
+        found = cls(tuple(flat), constant)
+        for _, operator in flat:
+            _check_match(found, operator)
+        return found
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -116,22 +135,97 @@ class Combination(Operator):
         return self.terms[0][1].device
 
     @property
+    def parameters(self) -> Parameters | None:
+        known = (operator.parameters for _, operator in self.terms)
+        return next((parameters for parameters in known if parameters is not None), None)
+
+    @property
+    def eps(self) -> float:
+        return max(operator.eps for _, operator in self.terms)
+
+    @property
     def backend(self) -> str:
-        return " + ".join(operator.backend for _, operator in self.terms)
+        return " + ".join(dict.fromkeys(operator.backend for _, operator in self.terms))
 
     def tuned(self, products: int, columns: int) -> Operator:
-        return Combination(tuple((c, a.tuned(products, columns)) for c, a in self.terms))
+        terms = tuple((c, a.tuned(products, columns)) for c, a in self.terms)
+        return Combination(terms, self.constant)
 
     def matmat(self, vectors: Tensor) -> Tensor:
         self.check(vectors)
-        total = torch.zeros_like(vectors)
+        total = vectors * self.constant
         for factor, operator in self.terms:
             product = operator.matmat(vectors.to(operator.dtype))
             total.add_(product.to(self.dtype), alpha=factor)
         return total
 
     def __repr__(self) -> str:
-        return " + ".join(
-            repr(operator) if factor == 1 else f"{factor:g} * {operator!r}"
-            for factor, operator in self.terms
+        terms = [(factor, repr(operator)) for factor, operator in self.terms]
+        terms += [(self.constant, "I")] if self.constant else []
+        text = ""
+        for factor, name in terms:
+            size = "" if abs(factor) == 1 else f"{abs(factor):g} * "
+            text += (" - " if factor < 0 else " + ") + size + name
+        return ("-" if text[1] == "-" else "") + text[3:]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Derived(Operator):
+    """What is made of one operator and computed by its products: in its dtype, on its device."""
+
+    operator: Operator
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.operator.shape
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.operator.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.operator.device
+
+    @property
+    def parameters(self) -> Parameters | None:
+        return self.operator.parameters
+
+    @property
+    def eps(self) -> float:
+        return self.operator.eps
+
+    @property
+    def backend(self) -> str:
+        return self.operator.backend
+
+    def tuned(self, products: int, columns: int) -> Operator:
+        return replace(self, operator=self.operator.tuned(products, columns))
+
+
+def _check_match(total: Combination, operator: Operator) -> None:
+    first = total.terms[0][1]
+    if (operator.shape, operator.device) != (first.shape, first.device):
+        raise ValueError(
+            f"operators of a sum must have one shape and one device, got {first!r} on "
+            f"{first.device} and {operator!r} on {operator.device}"
         )
+    ours, theirs = total.parameters, operator.parameters
+    if ours is not None and theirs is not None and ours.names != theirs.names:
+        raise ValueError(
+            f"operators of a sum must be taken in the same parameters, got {list(ours.names)} and "
+            f"{list(theirs.names)}"
+        )
+
+
+def _number(factor: Any) -> float:
+    try:
+        found = float(factor)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"an operator is multiplied by or shifted by a number, got {type(factor).__name__}; "
+            "A @ v multiplies vectors, operators cannot be multiplied"
+        ) from None
+    if not math.isfinite(found):
+        raise ValueError(f"a factor or shift of an operator must be finite, got {found}")
+    return found
