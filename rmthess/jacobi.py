@@ -61,11 +61,56 @@ def ritz(
     return nodes, vectors[0] ** 2, abs(residual) * np.abs(vectors[-1])
 
 
-def _eigensystem(a: Array, b: Array) -> tuple[Array, Array]:
+def markov_stieltjes(
+    diagonal: ArrayLike, off_diagonal: ArrayLike, residual: float, x: ArrayLike
+) -> tuple[Array, Array]:
+    """σ(-∞, x) and σ(-∞, x] of the Gauss–Radau rule σ with a node at x.
+
+    Whatever measure μ has these coefficients, with ``residual`` for the next off-diagonal one,
+    σ(-∞, x) <= μ(-∞, x) <= μ(-∞, x] <= σ(-∞, x]; and σ is such a measure, so that no better bounds
+    follow from them. σ belongs to the Jacobi matrix bordered by ``residual`` and that diagonal
+    entry which makes x an eigenvalue. At a node of the Gauss rule that entry is infinite and σ the
+    Gauss rule itself; so it is for ``residual`` 0 and after a breakdown, where μ is known.
+
+    ``x`` of any shape; both results have it. O(steps²) operations a point.
+
+    Sources: Akhiezer, *The Classical Moment Problem* (1965), chapter 2; Golub, SIAM Rev. 15 (1973),
+    for the border; derived in theory/lanczos.md. One step is Cantelli's inequality:
+
+    >>> markov_stieltjes([0.0], [], 1.0, [-1.0, 0.0, 1.0])
+    (array([0. , 0. , 0.5]), array([0.5, 1. , 1. ]))
+    """
+    a, b = leading_block(diagonal, off_diagonal)
+    nodes, vectors = _eigensystem(a, b)
+    point = np.asarray(x, float)
+    total = np.concatenate([[0.0], np.cumsum(vectors[0] ** 2)])
+    total /= total[-1]
+    below, up_to = (
+        np.where(np.isnan(point), np.nan, total[np.searchsorted(nodes, point, side)])
+        for side in ("left", "right")
+    )
+    if residual == 0 or a.size < np.size(diagonal):
+        return below, up_to
+    tails = residual * vectors[-1]
+    farthest = max(np.abs(nodes).max(), residual) / np.finfo(float).eps
+    for place in np.ndindex(point.shape):
+        left = int(np.searchsorted(nodes, point[place]))  # nodes of σ interlace those of Gauss
+        with np.errstate(divide="ignore", invalid="ignore"):
+            last = point[place] + np.sum(tails * (tails / (nodes - point[place])))
+        if abs(last) < farthest:  # else, as for NaN, σ is the Gauss rule to rounding
+            # The default, stemr, would drop off-diagonals that are small beside a large entry.
+            _, vectors = _eigensystem(np.append(a, last), np.append(b, residual), "stev")
+            total = np.cumsum(vectors[0] ** 2)
+            below[place] = total[left - 1] / total[-1] if left else 0.0
+            up_to[place] = total[left] / total[-1]
+    return below, up_to
+
+
+def _eigensystem(a: Array, b: Array, driver: str = "auto") -> tuple[Array, Array]:
     # LAPACK's stemr loses its thresholds for entries near 1e-150; a power of two costs no digit.
     top = max(np.abs(a).max(), np.abs(b).max(initial=0.0))
     scale = 2.0 ** np.round(np.log2(top)) if top > 0 else 1.0
-    values, vectors = eigh_tridiagonal(a / scale, b / scale)
+    values, vectors = eigh_tridiagonal(a / scale, b / scale, lapack_driver=driver)
     return values * scale, vectors
 
 

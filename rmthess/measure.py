@@ -8,7 +8,7 @@ bandwidth is hidden anywhere. Sign convention: m(z) = ∫ dμ(x)/(x - z).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -197,8 +197,15 @@ class LanczosMeasure(SpectralMeasure):
     after a breakdown, which makes the rule exact); entries after a breakdown are NaN. ``dim`` is
     the side of the operator, ``provenance`` says how it was measured (JSON values only).
 
+    ``deflated`` (d,): eigenvalues that were known, and taken out before the run. The rules, and
+    all arrays of shape (probes, ...), then speak of the dim - d others, as does :attr:`bulk`;
+    whatever is a functional of the measure speaks of all: each deflated eigenvalue has the weight
+    1/dim, exactly, and a rule (dim - d)/dim.
+
     >>> LanczosMeasure([[0.0, 0.0]], [[1.0]], [0.5], dim=9).nodes
     array([[-1.,  1.]])
+    >>> LanczosMeasure([[0.0]], [[]], [0.5], dim=4, deflated=[8.0]).moment(1)
+    2.0
     """
 
     diagonals: Array
@@ -206,6 +213,7 @@ class LanczosMeasure(SpectralMeasure):
     residuals: Array
     dim: int
     provenance: Mapping[str, Any]
+    deflated: Array
 
     def __init__(
         self,
@@ -214,9 +222,10 @@ class LanczosMeasure(SpectralMeasure):
         residuals: ArrayLike,
         dim: int,
         provenance: Mapping[str, Any] | None = None,
+        deflated: ArrayLike = (),
     ) -> None:
         a, b = np.array(diagonals, float), np.array(off_diagonals, float)
-        r = np.array(residuals, float)
+        r, known = np.array(residuals, float), np.array(deflated, float)
         if a.ndim != 2 or 0 in a.shape or b.shape != (a.shape[0], a.shape[1] - 1):
             raise ValueError(
                 "diagonals must have shape (probes, steps) and off_diagonals (probes, steps - 1), "
@@ -236,8 +245,13 @@ class LanczosMeasure(SpectralMeasure):
                     f"diagonal before step {head.size}; only the rest after a breakdown may be NaN"
                 )
         object.__setattr__(self, "dim", check_order("dim", dim))
+        if known.ndim != 1 or not np.isfinite(known).all() or known.size >= self.dim:
+            raise ValueError(
+                f"deflated must be a list of fewer than dim = {self.dim} finite eigenvalues, "
+                f"got {known.size} of shape {known.shape}: {known}"
+            )
         object.__setattr__(self, "provenance", dict(provenance or {}))
-        _freeze(self, diagonals=a, off_diagonals=b, residuals=r)
+        _freeze(self, diagonals=a, off_diagonals=b, residuals=r, deflated=np.sort(known))
 
     @property
     def probes(self) -> int:
@@ -250,16 +264,25 @@ class LanczosMeasure(SpectralMeasure):
     @cached_property
     def _ritz(self) -> tuple[Array, Array, Array]:
         nodes, weights, errors = (np.full(self.diagonals.shape, np.nan) for _ in range(3))
-        epsilon = _EPSILON.get(str(self.provenance.get("dtype")), np.finfo(float).eps)
         for k in range(self.probes):
             found = jacobi.ritz(self.diagonals[k], self.off_diagonals[k], self.residuals[k])
-            rounding = epsilon * np.sqrt(self.dim) * np.abs(found[0]).max()
+            rounding = self._rounding(found[0])
             for target, values in zip(
                 (nodes, weights, errors), (*found[:2], found[2] + rounding), strict=True
             ):
                 target[k, : values.size] = values
                 target.flags.writeable = k + 1 < self.probes
         return nodes, weights, errors
+
+    def _rounding(self, nodes: Array) -> float:
+        """eps sqrt(dim) |A| for products in the operator's dtype; |A| as the nodes show it.
+
+        A product with the complement of deflated eigenvalues is rounded as one with the whole.
+        """
+        epsilon = _EPSILON.get(str(self.provenance.get("dtype")), float(np.finfo(float).eps))
+        removed = np.asarray(self.provenance.get("removed", ()), float)
+        largest = np.abs(np.concatenate([nodes, self.deflated, removed])).max()
+        return float(epsilon * np.sqrt(self.dim) * largest)
 
     @property
     def nodes(self) -> Array:
@@ -279,21 +302,44 @@ class LanczosMeasure(SpectralMeasure):
         """
         return self._ritz[2]
 
+    @cached_property
+    def bulk(self) -> LanczosMeasure:
+        """The measure of the dim - d eigenvalues that were not deflated: of the rules alone.
+
+        What was taken out stays in its provenance as "removed", because it sets the rounding.
+        """
+        if self.deflated.size == 0:
+            return self
+        return LanczosMeasure(
+            self.diagonals,
+            self.off_diagonals,
+            self.residuals,
+            self.dim - self.deflated.size,
+            {**self.provenance, "removed": self.deflated.tolist()},
+        )
+
     def quadratures(self) -> list[DiscreteMeasure]:
-        """One Gauss rule a probe."""
-        found = []
-        for nodes, weights in zip(self.nodes, self.weights, strict=True):
-            kept = np.isfinite(nodes)
-            w = weights[kept]
-            found.append(DiscreteMeasure(nodes[kept], w / w.sum(), self.dim))
-        return found
+        """One Gauss rule a probe, each with the deflated eigenvalues beside it."""
+        return [self._beside_deflated(*rule) for rule in self._rules()]
 
     @cached_property
     def pooled(self) -> DiscreteMeasure:
         """All Gauss rules as one measure: probes * steps nodes, weights divided by probes."""
-        rules = self.quadratures()
-        weights = np.concatenate([rule.weights for rule in rules]) / self.probes
-        return DiscreteMeasure(np.concatenate([rule.nodes for rule in rules]), weights, self.dim)
+        nodes, weights = zip(*self._rules(), strict=True)
+        return self._beside_deflated(np.concatenate(nodes), np.concatenate(weights) / self.probes)
+
+    def _rules(self) -> Iterator[tuple[Array, Array]]:
+        for nodes, weights in zip(self.nodes, self.weights, strict=True):
+            kept = np.isfinite(nodes)
+            yield nodes[kept], weights[kept] / weights[kept].sum()
+
+    def _beside_deflated(self, nodes: Array, weights: Array) -> DiscreteMeasure:
+        known = self.deflated.size
+        return DiscreteMeasure(
+            np.concatenate([nodes, self.deflated]),
+            np.concatenate([weights * (1 - known / self.dim), np.full(known, 1 / self.dim)]),
+            self.dim,
+        )
 
     def standard_error(self, functional: Callable[[DiscreteMeasure], Any]) -> Any:
         """Standard error over probes of the mean of ``functional(quadrature)``; NaN for one probe.
@@ -309,7 +355,10 @@ class LanczosMeasure(SpectralMeasure):
 
     @property
     def resolution(self) -> float:  # type: ignore[override]
-        """Range of the Ritz values divided by the number of steps."""
+        """Range of the Ritz values divided by the number of steps; deflated outliers are no part.
+
+        That of the whole, because deflated eigenvalues are known exactly.
+        """
         return float(np.nanmax(self.nodes) - np.nanmin(self.nodes)) / self.steps
 
     @property
@@ -322,8 +371,48 @@ class LanczosMeasure(SpectralMeasure):
     def integrate(self, f: Callable[[Array], Array]) -> float:
         return self.pooled.integrate(f)
 
+    def moment(self, order: int) -> Any:
+        """∫ x^order dμ for order < 2 steps, where that of each probe's own measure is exact.
+
+        Refused beyond, where the rules fall short, unless every probe ended in a breakdown;
+        ``pooled.moment(order)`` is the rules' own.
+        """
+        ended = np.isnan(self.diagonals[:, -1]) | (self.residuals == 0)
+        if check_order("order", order, least=0) >= 2 * self.steps and not ended.all():
+            raise ValueError(
+                f"{self.steps} steps know moments up to order {2 * self.steps - 1}, got {order}; "
+                "measure more steps"
+            )
+        return self.pooled.moment(order)
+
     def cdf(self, x: Any) -> Any:
         return self.pooled.cdf(x)
+
+    def cdf_bounds(self, x: Any) -> tuple[Any, Any]:
+        """Lower and upper bound of the cdf at ``x`` that these steps prove; both of its shape.
+
+        Each probe's own spectral measure μ_q has μ_q(-∞, x] between the masses that the
+        Gauss–Radau rule with a node at x has left of x and up to x: at every x, and as tight as
+        its coefficients allow. The bounds are averages over the probes, with x moved outwards by
+        the rounding of products. Deflated eigenvalues count exactly.
+
+        The bounds hold for the average of the μ_q. The eigenvalue distribution is their mean over
+        random starts, so that the noise of the probes comes on top:
+        ``standard_error(lambda rule: rule.cdf(x))``.
+
+        >>> LanczosMeasure([[0.0, 0.0]], [[1.0]], [0.5], dim=9).cdf_bounds([0.0])
+        (array([0.4]), array([0.6]))
+        """
+        x = np.asarray(x, float)
+        slack = self._rounding(self.nodes[np.isfinite(self.nodes)])
+        below, up_to = np.zeros((2, *x.shape))
+        for chain in zip(self.diagonals, self.off_diagonals, self.residuals, strict=True):
+            below += jacobi.markov_stieltjes(*chain, x - slack)[0] / self.probes
+            up_to += jacobi.markov_stieltjes(*chain, x + slack)[1] / self.probes
+        known, rest = self.deflated, self.dim - self.deflated.size
+        lower = (np.searchsorted(known, x - slack, "right") + rest * below) / self.dim
+        upper = (np.searchsorted(known, x + slack, "right") + rest * up_to) / self.dim
+        return lower[()], upper[()]
 
     def quantile(self, p: Any) -> Any:
         return self.pooled.quantile(p)
@@ -332,9 +421,38 @@ class LanczosMeasure(SpectralMeasure):
         """The pooled measure conditioned on window[0] <= x <= window[1]."""
         return self.pooled.restrict(window)
 
+    def tail(self, tolerance: float = 0.05) -> jacobi.Tail:
+        """Limits of the coefficients, and so the edges, of a one-cut bulk; see ``jacobi.tail``.
+
+        Read from the rules' coefficients, averaged over probes up to the first breakdown.
+
+        >>> LanczosMeasure([[0.1] * 9], [[0.5] * 8], [0.5], dim=99).tail().edges
+        (-0.9, 1.1)
+        """
+        chains = zip(self.diagonals, self.off_diagonals, strict=True)
+        steps = min(jacobi.leading_block(*chain)[0].size for chain in chains)
+        a, b = self.diagonals[:, :steps], self.off_diagonals[:, : steps - 1]
+        return jacobi.tail(a.mean(axis=0), b.mean(axis=0), tolerance)
+
     def jacobi(self, steps: int | None = None) -> jacobi.Coefficients:
         """Coefficients of the probe average: its Gauss rule has the average's first moments."""
         return self.pooled.jacobi(self.steps if steps is None else steps)
+
+    def truncate(self, steps: int) -> LanczosMeasure:
+        """What the first ``steps`` steps alone would have returned."""
+        if check_order("steps", steps) > self.steps:
+            raise ValueError(f"steps must be at most {self.steps}, got {steps}; measure more steps")
+        if steps == self.steps:
+            return self
+        cut = self.off_diagonals[:, steps - 1]
+        return LanczosMeasure(
+            self.diagonals[:, :steps],
+            self.off_diagonals[:, : steps - 1],
+            np.where(np.isnan(cut), 0.0, cut),
+            self.dim,
+            {**self.provenance, "steps": steps},
+            self.deflated,
+        )
 
 
 def _freeze(target: Any, **arrays: Array) -> None:

@@ -31,14 +31,14 @@ from rmthess.measure import Array, DiscreteMeasure, LanczosMeasure
 Path = str | os.PathLike[str]
 
 FORMAT = "rmthess measure"
-SCHEMA = 1
+SCHEMA = 2  # 1 had no deflated eigenvalues
 HEADER_LIMIT = 16 * 2**20  # bytes; a provenance may take a quarter, as JSON in JSON is escaped
 _LENGTH = 8  # bytes at the start of the file: the length of its header
 _BLANK = "0" * 64
 
 _ARRAYS: dict[type[DiscreteMeasure | LanczosMeasure], dict[str, int]] = {
     DiscreteMeasure: {"nodes": 1, "weights": 1},
-    LanczosMeasure: {"diagonals": 2, "off_diagonals": 2, "residuals": 1},
+    LanczosMeasure: {"diagonals": 2, "off_diagonals": 2, "residuals": 1, "deflated": 1},
 }
 _CLASSES = {cls.__name__: cls for cls in _ARRAYS}
 
@@ -242,7 +242,11 @@ def _decode(content: bytes, header: dict[str, Any]) -> DiscreteMeasure | Lanczos
             raise ValueError(f"the class {name!r} is none of {', '.join(_CLASSES)}")
         cls = _CLASSES[name]
         tensors = safetensors.load(content)
-        arrays = {key: _check(tensors, key, ndim, header) for key, ndim in _ARRAYS[cls].items()}
+        arrays = {
+            key: _check(tensors, key, ndim, header)
+            for key, ndim in _ARRAYS[cls].items()
+            if not (key == "deflated" and header["schema"] == 1)
+        }
         checksum = header["checksum"]
         if _sha256(_replace_checksum(content, checksum, _BLANK)) != checksum:
             raise ValueError("the header does not match its checksum")

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import linprog
 from scipy.special import gamma, poch
 
 import rmthess as rm
@@ -130,6 +131,126 @@ def test_full_reorthogonalisation_shows_no_ghost_of_the_strakos_matrix():
     np.testing.assert_allclose(nodes[-8:], strakos[-8:], rtol=1e-12)
     np.testing.assert_allclose(weights[-8:], np.full(8, 1 / 48), rtol=1e-9)
     assert nodes.size <= 48
+
+
+# ------------------------------------------------------------------- Markov–Stieltjes
+
+
+def head_of(nodes, weights, steps):
+    a, b = jacobi.from_quadrature(nodes, weights, steps + 1)
+    return a[:steps], b[: steps - 1], b[steps - 1]
+
+
+@given(st.integers(2, 20), st.integers(0, 2**32 - 1))
+def test_the_bounds_hold_for_the_measure_they_come_from(size, seed):
+    """At its atoms, between them, at the Gauss nodes, and outside.
+
+    Beside a converged node they rise within less than rounding: so x moves outwards by 1e-12.
+    """
+    rng = np.random.default_rng(seed)
+    steps = int(rng.integers(1, size))
+    nodes, weights = np.sort(rng.normal(size=size)), rng.dirichlet(np.ones(size))
+    head = head_of(nodes, weights, steps)
+    gauss, _ = jacobi.gauss_quadrature(*head[:2])
+    x = np.concatenate([nodes, rng.normal(size=9), gauss, [-9, 9]])
+    lower = jacobi.markov_stieltjes(*head, x - 1e-12)[0]
+    upper = jacobi.markov_stieltjes(*head, x + 1e-12)[1]
+    exact = rm.DiscreteMeasure(nodes, weights)
+    assert np.all(lower <= exact.cdf(np.nextafter(x, -np.inf)) + 1e-11)
+    assert np.all(exact.cdf(x) <= upper + 1e-11)
+
+
+@pytest.mark.parametrize("x", [-0.4, 1.1, 0.0, 7.0])
+def test_the_bounds_are_attained_by_a_measure_with_the_same_coefficients(x):
+    """The Gauss–Radau rule is one: its own coefficients are those given, to the last."""
+    residual = 0.8
+    a, b = DIAGONAL, OFF_DIAGONAL
+    resolvent = np.linalg.solve(tridiagonal(a, b) - x * np.eye(6), np.eye(6)[-1])[-1]
+    bordered = np.append(a, x + residual**2 * resolvent), np.append(b, residual)
+    nodes, weights = jacobi.gauss_quadrature(*bordered)
+    fixed = np.argmin(np.abs(nodes - x))
+    assert nodes[fixed] == pytest.approx(x, abs=1e-13)
+    back = head_of(nodes, weights, 6)
+    np.testing.assert_allclose(np.concatenate(back[:2]), np.concatenate([a, b]), atol=1e-11)
+    assert back[2] == pytest.approx(residual, abs=1e-11)
+    lower, upper = jacobi.markov_stieltjes(a, b, residual, x)
+    assert lower == pytest.approx(weights[:fixed].sum(), abs=1e-14)
+    assert upper == pytest.approx(weights[: fixed + 1].sum(), abs=1e-14)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_no_measure_on_a_grid_with_these_moments_does_better_by_linear_programming(steps):
+    """Krein: max and min of μ(-∞, x] over all measures with the moments up to 2m.
+
+    The program sees a grid of 4001 points only, on which the extremal measure is known to 1e-3.
+    """
+    rng = np.random.default_rng(21)
+    nodes, weights = rng.uniform(-1, 1, 12), rng.dirichlet(np.ones(12))
+    head = head_of(nodes, weights, steps)
+    reach = np.linspace(-3, 3, 4001)
+    orders = np.arange(2 * steps + 1)
+    # moments in Chebyshev polynomials of x/3, so that the rows are of one size
+    rows = np.cos(orders[:, None] * np.arccos(reach / 3))
+    wanted = np.cos(orders[:, None] * np.arccos(nodes / 3)) @ weights
+    for x in (-0.8, 0.1, 0.7):  # no node of the extremal measures leaves ± 3
+        lower, upper = jacobi.markov_stieltjes(*head, x)
+        for sign, bound, inside in ((1, lower, reach < x), (-1, upper, reach <= x)):
+            found = linprog(sign * inside, A_eq=rows, b_eq=wanted, bounds=(0, None))
+            assert found.status == 0
+            assert sign * found.fun == pytest.approx(bound, abs=3e-3)
+            assert found.fun >= sign * bound - 1e-9
+
+
+def test_one_step_is_cantelli_and_two_close_in():
+    """σ²/(σ² + (x - a)²) above the mean."""
+    x = np.array([-2.0, -0.7, 0.1, 0.3, 1.5])
+    lower, upper = jacobi.markov_stieltjes([0.3], [], 0.9, x)
+    tail = 0.81 / (0.81 + (x - 0.3) ** 2)
+    np.testing.assert_allclose(lower, np.where(x > 0.3, 1 - tail, 0), atol=1e-15)
+    np.testing.assert_allclose(upper, np.where(x < 0.3, tail, 1), atol=1e-15)
+
+
+@pytest.mark.parametrize("side", [-1, 1])
+@pytest.mark.parametrize("distance", 10.0 ** -np.arange(1, 17, 3))
+def test_near_a_gauss_node_the_bounds_keep_fifteen_digits(distance, side):
+    """There the border's diagonal entry is up to 1e16 times the others; forty digits by mpmath."""
+    a, b, residual = DIAGONAL[:4], OFF_DIAGONAL[:3] * [1, 1e-3, 1], 0.8
+    gauss, _ = jacobi.gauss_quadrature(a, b)
+    x = float(gauss[2] + side * distance)
+    with mpmath.workdps(40):
+        matrix = mpmath.matrix(tridiagonal(a, b).tolist())
+        last = mpmath.lu_solve(matrix - x * mpmath.eye(4), mpmath.matrix([0, 0, 0, 1]))[3]
+        bordered = mpmath.zeros(5)
+        bordered[:4, :4] = matrix
+        bordered[3, 4] = bordered[4, 3] = residual
+        bordered[4, 4] = x + mpmath.mpf(residual) ** 2 * last
+        nodes, vectors = mpmath.eigsy(bordered)
+        at = min(range(5), key=lambda i: abs(nodes[i] - x))
+        weights = [vectors[0, i] ** 2 for i in range(5)]
+        wanted = [float(mpmath.fsum(weights[:end])) for end in (at, at + 1)]
+    np.testing.assert_allclose(
+        jacobi.markov_stieltjes(a, b, residual, x), wanted, atol=1e-14 / min(1, 1e3 * distance)
+    )
+
+
+@given(st.integers(-150, 150))
+def test_the_bounds_scale_with_their_measure(exponent):
+    scale, x = 10.0**exponent, np.linspace(-3, 3, 7)
+    bounds = jacobi.markov_stieltjes(DIAGONAL, OFF_DIAGONAL, 0.8, x)
+    scaled = jacobi.markov_stieltjes(scale * DIAGONAL, scale * OFF_DIAGONAL, scale * 0.8, scale * x)
+    np.testing.assert_allclose(scaled, bounds, atol=1e-13)
+
+
+def test_where_the_measure_is_known_the_bounds_meet_but_at_its_atoms():
+    x = np.array([0.0, 1.0, 1.5, 2.0, 3.0])
+    for a, b, residual in (
+        ([1.5, 1.5], [0.5], 0.0),
+        ([1.5, 1.5, np.nan], [0.5, np.nan], 0.0),
+        ([1.5, 1.5, 7.0], [0.5, 0.0], 0.9),
+    ):
+        lower, upper = jacobi.markov_stieltjes(a, b, residual, x)
+        np.testing.assert_allclose(lower, [0, 0, 0.5, 0.5, 1], atol=1e-15)
+        np.testing.assert_allclose(upper, [0, 0.5, 0.5, 1, 1], atol=1e-15)
 
 
 # ------------------------------------------------------------------- continued fraction

@@ -277,3 +277,178 @@ def test_a_bad_lanczos_measure_is_refused(arguments, sentence):
 def test_a_rule_needs_at_least_one_step_of_jacobi():
     with pytest.raises(ValueError, match="steps must be an integer of at least 1, got 0"):
         measured(symmetric(5), 2, 1).jacobi(0)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4])
+def test_a_truncated_run_is_the_shorter_run(steps):
+    matrix = symmetric(30)
+    long, short = measured(matrix, 5, 3), measured(matrix, steps, 3)
+    cut = long.truncate(steps)
+    for name in ("diagonals", "off_diagonals", "residuals"):
+        np.testing.assert_array_equal(getattr(cut, name), getattr(short, name))
+    assert long.truncate(5) is long
+    with pytest.raises(ValueError, match="steps must be at most 5, got 6; measure more steps"):
+        long.truncate(6)
+
+
+def test_a_probe_that_had_broken_down_stays_exact_when_truncated():
+    projector = np.diag([1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0])
+    cut = measured(projector, 5, 2).truncate(3)
+    assert cut.residuals.tolist() == [0, 0]
+    np.testing.assert_allclose(cut.nodes[:, :2], [[0, 1], [0, 1]], atol=1e-14)
+
+
+def test_moments_are_refused_from_the_order_at_which_they_fall_short():
+    matrix = symmetric(30)
+    mu = measured(matrix, 3, 2)
+    assert np.isfinite(mu.moment(5))
+    with pytest.raises(ValueError, match="3 steps know moments up to order 5, got 6"):
+        mu.moment(6)
+    exact = measured(np.diag([1.0, 1.0, 2.0]), 2, 1)  # broke down: every moment is known
+    assert exact.moment(40) == pytest.approx(exact.weights[0] @ [1, 2.0**40], rel=1e-12)
+
+
+def test_the_tail_is_read_from_the_average_up_to_the_first_breakdown():
+    law = rm.MarchenkoPastur(0.43, 1.7)
+    a, b = law.sample_jacobi(30, 4000, np.random.default_rng(3), probes=6)
+    a[0, 20:], b[0, 19:] = np.nan, np.nan
+    found = rm.LanczosMeasure(a, b, np.zeros(6), 4000).tail()
+    assert found == jacobi.tail(a[:, :20].mean(axis=0), b[:, :19].mean(axis=0))
+    np.testing.assert_allclose(found.edges, law.support[0], atol=0.03 * np.ptp(law.support[0]))
+
+
+# ------------------------------------------------------------------- deflation
+
+
+OUTLIERS = [30.0, -20.0]
+
+
+def deflated_measure(steps=5, probes=4):
+    """A matrix of side 30 with two known eigenvalues, and the measure of the other 28."""
+    bulk = symmetric(28)
+    rules = measured(bulk, steps, probes)
+    mu = rm.LanczosMeasure(
+        rules.diagonals, rules.off_diagonals, rules.residuals, 30, {"seed": 0}, OUTLIERS
+    )
+    return mu, rules, bulk
+
+
+def test_rules_and_errors_speak_of_the_complement_and_functionals_of_the_whole():
+    mu, rules, _ = deflated_measure()
+    np.testing.assert_array_equal(mu.nodes, rules.nodes)
+    np.testing.assert_array_equal(mu.weights, rules.weights)
+    assert (mu.errors >= rules.errors).all()  # products are rounded at the size of the outliers
+    np.testing.assert_array_equal(mu.deflated, sorted(OUTLIERS))
+    for order in range(10):
+        power = 30.0**order + (-20.0) ** order
+        wanted = (28 * rules.moment(order) + power) / 30
+        assert mu.moment(order) == pytest.approx(wanted, rel=1e-12)
+    x = np.concatenate([np.linspace(-25, 35, 61), mu.breakpoints])
+    below = (x[:, None] >= sorted(OUTLIERS)).sum(axis=1)
+    np.testing.assert_allclose(mu.cdf(x), (28 * rules.cdf(x) + below) / 30, atol=1e-14)
+    z = 0.3 + 0.2j
+    poles = 1 / (30 - z) + 1 / (-20 - z)
+    assert mu.stieltjes(z) == pytest.approx((28 * rules.stieltjes(z) + poles) / 30, rel=1e-13)
+    assert mu.integrate(np.exp) == pytest.approx(
+        (28 * rules.integrate(np.exp) + np.exp(30) + np.exp(-20)) / 30, rel=1e-13
+    )
+    np.testing.assert_array_equal(mu.quantile([0, 1 / 30 + 1e-9, 1]), [-20, np.min(mu.nodes), 30])
+    assert mu.resolution == rules.resolution
+    assert mu.restrict((25, 35)).nodes.tolist() == [30.0]
+    assert mu.restrict((25, 35)).dim == 1
+    assert mu.pooled.dim == 30
+    assert mu.pooled.nodes.size == 4 * 5 + 2
+
+
+def test_the_bulk_is_the_measure_of_the_complement_alone():
+    mu, rules, _ = deflated_measure()
+    assert mu.bulk.dim == 28
+    assert mu.bulk.deflated.size == 0
+    assert mu.bulk.moment(3) == rules.moment(3)
+    np.testing.assert_allclose(mu.bulk.errors, mu.errors, rtol=1e-2)  # the rounding is the whole's
+    assert mu.bulk.provenance == {"seed": 0, "removed": sorted(OUTLIERS)}
+    assert mu.bulk.bulk is mu.bulk
+    assert rules.bulk is rules
+    assert mu.truncate(2).bulk.moment(3) == pytest.approx(rules.moment(3), rel=1e-12)
+    assert mu.tail() == mu.bulk.tail()
+
+
+def test_deflated_eigenvalues_have_no_noise():
+    """The variance of one probe's mean is 2/(n + 2) Var over the n eigenvalues that it sees.
+
+    From 400 probes a standard error is known to 1/√800 = 3.5%.
+    """
+    mu, _, bulk = deflated_measure(steps=1, probes=400)
+    values = np.linalg.eigvalsh(bulk)
+    plain = measured(np.diag([*values, *OUTLIERS]), 1, 400)
+    with_outliers = 2 / 32 * np.var([*values, *OUTLIERS]) / 400
+    without = (28 / 30) ** 2 * 2 / 30 * np.var(values) / 400
+    for found, wanted in ((plain, with_outliers), (mu, without)):
+        error = found.standard_error(lambda rule: rule.moment(1))
+        assert error == pytest.approx(np.sqrt(wanted), rel=0.12)
+    assert with_outliers > 1.2 * without
+
+
+@pytest.mark.parametrize(
+    ("deflated", "sentence"),
+    [
+        (3.0, r"deflated must be a list .* got 1 of shape \(\)"),
+        ([[1.0]], r"got 1 of shape \(1, 1\)"),
+        ([1.0, np.nan], "finite eigenvalues"),
+        ([1.0, 2.0, 3.0], "fewer than dim = 3 finite eigenvalues, got 3"),
+    ],
+)
+def test_deflated_eigenvalues_are_a_short_list_of_numbers(deflated, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        rm.LanczosMeasure([[0.0]], [[]], [0.5], 3, deflated=deflated)
+
+
+# ------------------------------------------------------------------- bounds on the cdf
+
+
+def test_the_bounds_hold_the_cdf_of_each_start_vector_and_of_all_together():
+    matrix = symmetric(40, seed=3)
+    values, vectors = np.linalg.eigh(matrix)
+    mu = measured(matrix, 8, 3)
+    starts = np.random.default_rng(0).normal(size=(3, 40))
+    overlaps = (starts @ vectors) ** 2 / np.sum(starts**2, axis=1, keepdims=True)
+    exact = rm.DiscreteMeasure(values, overlaps.mean(axis=0))
+    x = np.concatenate([np.linspace(-20, 20, 101), values, mu.nodes.ravel()])
+    lower, upper = mu.cdf_bounds(x)
+    assert np.all(lower <= exact.cdf(x) + 1e-13)
+    assert np.all(exact.cdf(x) <= upper + 1e-13)
+    assert np.all(lower <= mu.cdf(x) + 1e-13)
+    assert np.all(mu.cdf(x) <= upper + 1e-13)
+    more = mu.truncate(5).cdf_bounds(x)  # and more steps close it
+    assert np.all(more[0] <= lower + 1e-13)
+    assert np.all(upper <= more[1] + 1e-13)
+    assert mu.cdf_bounds(0.3)[0].shape == ()
+    assert [bound.shape for bound in mu.cdf_bounds(np.zeros((2, 0)))] == [(2, 0), (2, 0)]
+    assert np.isnan(mu.cdf_bounds(np.nan)).all()
+    np.testing.assert_array_equal(mu.cdf_bounds([-np.inf, np.inf]), [[0, 1], [0, 1]])
+
+
+def test_deflated_eigenvalues_count_exactly_in_the_bounds():
+    mu, rules, _ = deflated_measure()
+    x = np.array([-25.0, -15.0, 0.3, 20.0, 31.0])
+    below = np.array([0, 1, 1, 1, 2])
+    for found, wanted in zip(mu.cdf_bounds(x), rules.cdf_bounds(x), strict=True):
+        np.testing.assert_allclose(found, (28 * wanted + below) / 30, atol=1e-12)
+    lower, upper = mu.cdf_bounds([-20.0, 30.0])  # at one of them: it may lie on either side
+    np.testing.assert_allclose(upper - lower, [1 / 30, 1 / 30], atol=1e-3)
+
+
+def test_a_breakdown_leaves_the_bounds_open_at_the_atoms_only():
+    mu = measured(np.diag([1.0, 1.0, 1.0, 0.0, 0.0]), 4, 1)
+    lower, upper = mu.cdf_bounds([-0.1, 0.0, 0.5, 1.0, 1.1])
+    w = mu.weights[0, 0]
+    np.testing.assert_allclose(lower, [0, 0, w, w, 1], atol=1e-14)
+    np.testing.assert_allclose(upper, [0, w, w, 1, 1], atol=1e-14)
+
+
+def test_an_atom_that_rounding_moved_is_on_both_sides_of_its_place():
+    """Zeros measured in float32: a node at 1e-7 may stand for an eigenvalue at 0."""
+    node = 1e-7
+    mu = rm.LanczosMeasure([[node]], [[]], [0.0], 100, {"dtype": "float32", "removed": [5.0]})
+    assert mu.cdf(0.0) == 0
+    np.testing.assert_array_equal(mu.cdf_bounds(0.0), (0, 1))

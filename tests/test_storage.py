@@ -34,13 +34,14 @@ LANCZOS = LanczosMeasure(
     residuals=[0.5, 0.0],
     dim=9,
     provenance={"seed": 0, "model": "Réseau <b>$x$", "widths": [7, 5, 3], "checksum": "0" * 64},
+    deflated=[7.5, -3.0],
 )
 
 
 def contents(measure: Any) -> dict[str, Any]:
     """All that a measure holds, arrays as bytes: NaN equals NaN and 0.0 differs from -0.0."""
     names = {DiscreteMeasure: ("nodes", "weights")}.get(
-        type(measure), ("diagonals", "off_diagonals", "residuals")
+        type(measure), ("diagonals", "off_diagonals", "residuals", "deflated")
     )
     arrays = {
         name: (getattr(measure, name).tobytes(), getattr(measure, name).shape) for name in names
@@ -98,8 +99,9 @@ def lanczos_measures(draw: Any) -> LanczosMeasure:
         stop = draw(st.integers(1, steps))
         a[probe, stop:], b[probe, stop - 1 :] = np.nan, np.nan
     residuals = draw(hnp.arrays(float, probes, elements=positive))
+    deflated = draw(st.lists(coefficients, max_size=2))
     provenance = draw(st.dictionaries(st.text(), json_values, max_size=3))
-    return LanczosMeasure(a, b, residuals, draw(st.integers(1, 2**62)), provenance)
+    return LanczosMeasure(a, b, residuals, draw(st.integers(3, 2**62)), provenance, deflated)
 
 
 @settings(deadline=None)
@@ -259,6 +261,23 @@ def test_a_valid_file_with_wrong_content_is_refused(
 def test_the_forger_of_these_tests_can_forge(tmp_path: Path) -> None:
     (tmp_path / "forged").write_bytes(forged({"nodes": NODES, "weights": WEIGHTS}, dim=5))
     assert load(tmp_path / "forged").dim == 5
+
+
+def test_a_file_from_before_deflation_holds_none(tmp_path: Path) -> None:
+    """Schema 1 had three arrays; a file of schema 2 with three has lost one."""
+    tensors = {
+        name: np.ascontiguousarray(getattr(LANCZOS, name))
+        for name in ("diagonals", "off_diagonals", "residuals")
+    }
+    entries = {"class": "LanczosMeasure", "dim": 9, "provenance": {"seed": 0}}
+    (tmp_path / "old").write_bytes(forged(tensors, schema=1, **entries))
+    loaded = load(tmp_path / "old")
+    assert isinstance(loaded, LanczosMeasure)
+    assert (loaded.deflated.size, loaded.provenance) == (0, {"seed": 0})
+    np.testing.assert_array_equal(loaded.diagonals, LANCZOS.diagonals)
+    (tmp_path / "new").write_bytes(forged(tensors, schema=2, **entries))
+    with pytest.raises(StorageError, match="'deflated' is missing"):
+        load(tmp_path / "new")
 
 
 def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
