@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,12 +77,29 @@ def inertia(measure: LanczosMeasure | DiscreteMeasure) -> Inertia:
     1 negative, 1 null, 2 positive of 4; null is within ± 5.2e-08
     """
     if isinstance(measure, LanczosMeasure):
-        return _of_probes(measure)
+        return _with_deflated(_of_probes(measure.bulk), measure.deflated)
     if isinstance(measure, DiscreteMeasure):
         return _of_eigenvalues(measure)
     raise TypeError(
         f"inertia counts eigenvalues of a measured spectrum, got {type(measure).__name__}; "
         "a law has masses: law.cdf(0) and law.atoms"
+    )
+
+
+def _with_deflated(found: Inertia, deflated: Array) -> Inertia:
+    """The counts of a deflated run and of what was taken out of it."""
+    dim = found.dim + deflated.size
+    if found.negative is None or found.null is None or found.positive is None:
+        return replace(found, dim=dim, most_null=found.most_null + np.count_nonzero(deflated == 0))
+    null = int(np.count_nonzero(np.abs(deflated) <= found.resolution))
+    negative = int(np.count_nonzero(deflated < -found.resolution))
+    return replace(
+        found,
+        negative=found.negative + negative,
+        null=found.null + null,
+        positive=found.positive + deflated.size - null - negative,
+        most_null=found.most_null + null,
+        dim=dim,
     )
 
 
@@ -198,13 +215,9 @@ def _bracket(measure: LanczosMeasure, probe: int, x: float) -> tuple[float, floa
     """Mass below x of the Gauss–Radau rule with a node at x, and the weight of that node."""
     a, b = jacobi.leading_block(measure.diagonals[probe], measure.off_diagonals[probe])
     residual = float(measure.residuals[probe])
-    nodes, weights, errors = jacobi.ritz(a, b, residual)
     if residual == 0 or a.size < measure.steps:  # a breakdown: the rule is the measure itself
+        nodes, weights, _ = jacobi.ritz(a, b, residual)
         at = np.abs(nodes - x) <= measure.errors[probe][: nodes.size]
         return float(weights[(nodes < x) & ~at].sum()), float(weights[at].sum())
-    offsets = nodes - x
-    offsets[offsets == 0] = np.finfo(float).tiny ** 0.5
-    last = x + float(np.sum(errors**2 / offsets))
-    nodes, weights = jacobi.gauss_quadrature(np.append(a, last), np.append(b, residual))
-    fixed = int(np.argmin(np.abs(nodes - x)))
-    return float(weights[:fixed].sum()), float(weights[fixed])
+    below, up_to = jacobi.markov_stieltjes(a, b, residual, x)
+    return float(below), float(up_to - below)

@@ -83,15 +83,22 @@ class Bulk:
         )
         return np.asarray(np.sqrt(count - 1) * parts.std(axis=0))
 
+    def stieltjes(self, z: ArrayLike) -> NDArray[np.complex128]:
+        """m(z) of the continued fraction."""
+        return self._transform(z, self.diagonals.mean(axis=0), self.off_diagonals.mean(axis=0))
+
+    def _transform(self, z: ArrayLike, a: Array, b: Array) -> NDArray[np.complex128]:
+        if not self.converged:
+            return np.full(np.shape(z), complex(np.nan, np.nan))
+        # one constant row more, so that the last kept b joins the kept part to the tail
+        return jacobi.stieltjes(np.append(a, self.center), b, z, (self.center, self.half))
+
     def _density(self, x: ArrayLike, a: Array, b: Array) -> Array:
         point = np.asarray(x, float)
-        if not self.converged:
-            return np.full(point.shape, np.nan)
-        # one constant row more, so that the last kept b joins the kept part to the tail
-        m = jacobi.stieltjes(np.append(a, self.center), b, point, (self.center, self.half))
+        m = self._transform(point, a, b)
         left, right = self.edges
         inside = (point > left) & (point < right)
-        return np.where(inside, np.abs(m.imag) / np.pi, 0.0)
+        return np.where(inside | np.isnan(m), np.abs(m.imag) / np.pi, 0.0)
 
 
 def bulk(measure: LanczosMeasure) -> Bulk:

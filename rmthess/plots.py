@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from rmthess.laws.law import Law
 from rmthess.measure import DiscreteMeasure, LanczosMeasure, SpectralMeasure, check_order
+from rmthess.smoothing import smooth
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -119,27 +120,6 @@ def plot_jacobi(
     axes.set_ylabel("local edges aₖ ± 2bₖ")
     axes.legend()
     return axes
-
-
-def smooth(measure: SpectralMeasure, x: ArrayLike, width: float) -> Array:
-    """The measure at the points ``x``, convolved with a Gaussian of that standard deviation."""
-    if not width > 0:
-        raise ValueError(f"width must be positive, got {width}; it is a standard deviation")
-    if isinstance(measure, Law):
-        reach = float(np.ptp(measure.breakpoints))
-        # nodes at most half a width apart, or the Gaussians would show one by one
-        nodes, weights = measure.quadrature(int(np.clip(4 * reach / width, 512, _MOST_POINTS)))
-    else:
-        rules = measure.pooled if isinstance(measure, LanczosMeasure) else measure
-        if not isinstance(rules, DiscreteMeasure):
-            raise TypeError(f"cannot smooth a {type(measure).__name__}")
-        nodes, weights = rules.nodes, rules.weights
-    points = np.asarray(x, float)
-    total = np.zeros(points.shape)
-    for start in range(0, nodes.size, 512):  # bounded memory for long lists of eigenvalues
-        part = slice(start, start + 512)
-        total += np.exp(-0.5 * ((points[..., None] - nodes[part]) / width) ** 2) @ weights[part]
-    return np.asarray(total / (width * np.sqrt(2 * np.pi)))
 
 
 def _axes(ax: Axes | None) -> Axes:

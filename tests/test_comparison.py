@@ -213,9 +213,11 @@ def test_the_planted_gap_is_found_by_lanczos_as_by_exact_eigenvalues() -> None:
     for measure in (exact(matrix), rm.lanczos(matrix, steps=50, probes=4)):
         found = rm.outliers(measure)
         assert found.location == pytest.approx([-7.0, 5.0, 6.0], abs=1e-9)
-        assert bulk[0] <= found.left + 1e-9
-        assert found.right <= bulk[-1] + 1e-9
-        assert "after 2" in found.rule
+        gap = next(rule for rule in found.rules if rule.name == "gap")
+        assert bulk[0] <= gap.left + 1e-9
+        assert gap.right <= bulk[-1] + 1e-9
+        assert gap.count == 3
+        assert "after 2" in gap.because
 
 
 def test_exact_eigenvalues_that_coincide_are_a_clear_group() -> None:
@@ -331,8 +333,76 @@ def test_what_is_no_measurement_is_refused_by_name(measure: object) -> None:
 
 
 def test_a_law_is_compared_and_nothing_else() -> None:
-    with pytest.raises(TypeError, match="law must be a law, got tuple"):
+    with pytest.raises(TypeError, match="theory must be a law or a Prediction, got tuple"):
         rm.compare((1, 2), DiscreteMeasure.from_eigenvalues([1.0]))
+
+
+# ---- three rules, one table
+
+
+def test_three_rules_stand_side_by_side_and_one_is_followed() -> None:
+    bulk = np.linalg.eigvalsh(goe(600, seed=12))
+    matrix = rotated(np.append(bulk, [3.0, 3.4]), seed=3)
+    run = rm.lanczos(matrix, steps=60, probes=8)
+    by_law = rm.outliers(run, rm.Semicircle())
+    assert [rule.name for rule in by_law.rules] == ["edge", "tail", "gap"]
+    assert by_law.location == pytest.approx([3.0, 3.4], abs=1e-9)
+    by_tail = rm.outliers(rm.lanczos(matrix, steps=60, deflate=2))
+    assert by_tail.rules[0].name == "tail"
+    assert by_tail.location == pytest.approx([3.0, 3.4], abs=1e-9)
+    for one, other in zip(by_law, by_tail, strict=True):
+        # strength λ/2 + √(λ²/4 - 1) of a spike on the semicircle, overlap 1 - 1/strength²
+        strength = one.location / 2 + np.sqrt(one.location**2 / 4 - 1)
+        assert one.strength == pytest.approx(strength, rel=1e-6)
+        assert one.overlap == pytest.approx(1 - 1 / strength**2, rel=1e-4)
+        assert other.strength == pytest.approx(strength, rel=0.03)
+        assert other.overlap == pytest.approx(one.overlap, abs=0.03)
+    two_cuts = np.concatenate([np.linspace(-3, -2, 150), np.linspace(1, 4, 150)])
+    cut = rm.outliers(rm.lanczos(np.diag(two_cuts), steps=40, probes=4))
+    assert cut.rules[0].name == "gap"
+    assert "tail: does not apply, not one-cut" in str(cut)
+
+
+def test_spikes_are_counted_above_the_threshold_and_not_below() -> None:
+    """15 Wishart runs each at 0.8 and 1.3 times the threshold 1 + √q, by law and by tail."""
+    law, dim, samples = rm.MarchenkoPastur(0.4), 400, 1000
+    by_law, by_tail = {}, {}
+    for factor in (0.8, 1.3):
+        by_law[factor], by_tail[factor] = [], []
+        for seed in range(15):
+            x = np.random.default_rng([seed, 9]).standard_normal((samples, dim))
+            x[:, 0] *= np.sqrt(factor * (1 + np.sqrt(0.4)))
+            run = rm.lanczos(x.T @ x / samples, steps=50, probes=6, seed=seed)
+            found = {rule.name: rule.count for rule in rm.outliers(run, law).rules}
+            by_law[factor].append(found["edge"])
+            by_tail[factor].append(found["tail"])
+    assert by_law[0.8].count(0) >= 14
+    assert by_law[1.3].count(1) >= 14
+    known = [count for count in by_tail[0.8] if count is not None]
+    assert len(known) >= 12
+    assert known.count(0) >= len(known) - 1
+
+
+def test_a_covariance_outlier_gives_its_population_eigenvalue_away() -> None:
+    found = rm.outliers(
+        DiscreteMeasure.from_eigenvalues([*np.linspace(0.2, 2.2, 99), 3.375]),
+        rm.MarchenkoPastur(0.25),
+    )
+    assert found[-1].strength == pytest.approx(3.0)
+    assert found[-1].overlap == pytest.approx((1 - 0.25 / 4) / (1 + 0.25 / 2), rel=1e-6)
+
+
+def test_deflated_eigenvalues_count_as_outliers() -> None:
+    matrix = rotated(np.append(np.linalg.eigvalsh(goe(300, seed=2)), [5.0, 6.0]), seed=3)
+    run = rm.lanczos(matrix, steps=40, probes=4, deflate=2)
+    for bulk in (rm.Semicircle(), None, (-3.0, 3.0)):
+        assert rm.outliers(run, bulk).location == pytest.approx([5.0, 6.0], abs=1e-9)
+
+
+def test_a_run_without_reorthogonalisation_is_not_counted() -> None:
+    run = rm.lanczos(goe(60, 1), steps=20, probes=2, reorthogonalize="none")
+    with pytest.raises(ValueError, match="many times; measure again with reorthogonalize='full'"):
+        rm.outliers(run, rm.Semicircle())
 
 
 # ---- compare
@@ -397,6 +467,77 @@ def test_without_probes_moments_have_no_error_bar(measure: DiscreteMeasure) -> N
         assert np.isnan(found[name].error)
         assert found[name].verdict == "no error bar"
         assert np.isfinite(found[name].measured)
+
+
+def test_a_prediction_is_compared_outlier_by_outlier() -> None:
+    spike = rm.spikes.additive(rm.Semicircle(), 2.0)
+    prediction = rm.Prediction(400, rm.Semicircle(), (spike,), None, ("a random spike",), "theorem")
+    matrix = goe(400, seed=3)
+    matrix[0, 0] += 2.0
+    run = rm.lanczos(matrix, steps=60, probes=8)
+    found = rm.compare(prediction, run)
+    assert found["outliers"].measured == found["outliers"].predicted == 1
+    assert found["outlier at 2.5"].verdict == "agrees"
+    assert found["outlier at 2.5"].error == pytest.approx(spike.std(400), rel=1e-3)
+    assert found.agrees
+    absent = rm.Prediction(400, rm.Semicircle(), (), None, ("nothing",), "theorem")
+    assert rm.compare(absent, run)["outliers"].verdict == "differs"
+    with pytest.raises(ValueError, match="is for a matrix of side 300, the measured one has 400"):
+        rm.compare(rm.Prediction(300, rm.Semicircle(), (), None, ("x",), "theorem"), run)
+
+
+def test_a_law_is_compared_with_the_bulk_of_a_deflated_run() -> None:
+    matrix = goe(400, seed=3)
+    matrix[0, 0] += 6.0
+    run = rm.lanczos(matrix, steps=40, probes=6, deflate=1)
+    found = rm.compare(rm.Semicircle(), run)
+    assert found.agrees, found
+    assert len(found.outliers) == 1
+
+
+def test_the_mass_at_zero_has_a_row_where_the_law_has_an_atom_there() -> None:
+    law = rm.MarchenkoPastur(2.5)
+    found = rm.compare(law, exact(wishart(250, 100, seed=1)))
+    assert found["mass at 0"].predicted == pytest.approx(0.6)
+    assert found["mass at 0"].measured == pytest.approx(0.6)
+
+
+def test_residuals_are_within_their_errors_for_a_true_law_and_not_for_a_false_one() -> None:
+    run = rm.lanczos(goe(800, seed=4), steps=30, probes=12)
+    true = rm.compare(rm.Semicircle(), run).residuals
+    inside = np.abs(true.x) < 1.8
+    assert np.mean(np.abs(true.density[inside]) < 3 * true.density_error[inside]) > 0.9
+    false = rm.compare(rm.Semicircle(1.4), run).residuals
+    inside = np.abs(false.x) < 1.8
+    assert np.mean(np.abs(false.density[inside]) < 3 * false.density_error[inside]) < 0.6
+
+
+def test_the_error_of_the_distance_is_its_scatter_over_seeds() -> None:
+    matrix = goe(300, seed=5)
+    law = rm.Semicircle(1.3)
+    found = [rm.compare(law, rm.lanczos(matrix, steps=20, probes=8, seed=s)) for s in range(12)]
+    scatter = np.std([each.wasserstein for each in found], ddof=1)
+    stated = np.mean([each.wasserstein_error for each in found])
+    assert 0.5 < stated / scatter < 2
+
+
+def test_a_sequence_is_compared_one_by_one() -> None:
+    runs = {f"side {dim}": rm.lanczos(goe(dim, 1), steps=20, probes=4) for dim in (100, 200)}
+    found = rm.compare_each(runs, rm.Semicircle())
+    assert list(found) == ["side 100", "side 200"]
+    fitted = rm.compare_each(list(runs.values()), lambda m: rm.Semicircle(m.moment(2)))
+    assert list(fitted) == ["0", "1"]
+    assert fitted["0"]["mean"].predicted == 0
+    with pytest.raises(ValueError, match="nothing to compare"):
+        rm.compare_each({}, rm.Semicircle())
+
+
+def test_a_comparison_is_a_table_in_a_notebook() -> None:
+    page = rm.compare(rm.Semicircle(), exact(goe(40, 1)))._repr_html_()
+    assert page.count("<tr>") == 4
+    assert "Semicircle(variance=1" in page
+    with pytest.raises(KeyError, match="no row 'rank'; there are"):
+        rm.compare(rm.Semicircle(), exact(goe(40, 1)))["rank"]
 
 
 def test_rows_and_distances_are_those_of_the_measures() -> None:

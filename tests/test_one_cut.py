@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import rmthess as rm
-from rmthess.plots import smooth
+from rmthess.smoothing import smooth
 from rmthess.sampling import sample_chains
 
 SIDE, STEPS, PROBES = 2000, 64, 8

@@ -17,7 +17,8 @@ from scipy.stats import norm
 
 import rmthess as rm
 from rmthess.measure import DiscreteMeasure, LanczosMeasure
-from rmthess.plots import plot, plot_jacobi, smooth
+from rmthess.plots import plot, plot_jacobi
+from rmthess.smoothing import smooth
 
 
 def axes() -> Axes:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rmthess import __version__
-from rmthess.comparison import Outlier
+from rmthess.detection import Outlier
 from rmthess.demo.problems import CLASSES, HIDDEN
 from rmthess.demo.study import EPOCHS, PROBES, STEPS, Network, Study, verdict
 from rmthess.fitting import Fit, format_uncertain
@@ -177,7 +177,7 @@ def _measurement(study: Study) -> Section:
                 caption="The Lanczos estimate against every exact eigenvalue.",
             )
         ],
-        source="rmthess/krylov.py, rmthess/distance.py",
+        source="rmthess/krylov/run.py, rmthess/distance.py",
     )
 
 

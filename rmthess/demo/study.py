@@ -12,11 +12,15 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from rmthess.comparison import Outliers, outliers
+from rmthess.detection import Outliers, outliers
 from rmthess.demo import problems
 from rmthess.distance import wasserstein
-from rmthess.fitting import FAMILIES, LEVEL, Fit, fit
-from rmthess.krylov import LanczosInterrupted, lanczos
+from rmthess.fitting import LEVEL, Fit, fit
+from rmthess.krylov.errors import LanczosInterrupted
+from rmthess.krylov.run import lanczos
+from rmthess.laws.law import Law
+from rmthess.laws.marchenko_pastur import MarchenkoPastur
+from rmthess.laws.semicircle import Semicircle
 from rmthess.measure import DiscreteMeasure, LanczosMeasure
 from rmthess.operators.dense import eigenvalues
 from rmthess.operators.hessian import hessian
@@ -28,6 +32,7 @@ Progress = Callable[[str, float], object]
 
 STEPS, PROBES = 96, 8
 EPOCHS = 4
+LAWS: dict[str, type[Law]] = {"semicircle": Semicircle, "marchenko_pastur": MarchenkoPastur}
 
 
 @dataclass(frozen=True)
@@ -135,7 +140,7 @@ def examine(measured: LanczosMeasure, seed: int) -> Spectrum:
     slack = 1e-9 * (found.right - found.left)
     window = (found.left - slack, found.right + slack) if len(found) else None
     fits = {
-        name: fit(family, measured, window=window, seed=seed) for name, family in FAMILIES.items()
+        name: fit(family, measured, window=window, seed=seed) for name, family in LAWS.items()
     }
     return Spectrum(measured, found, fits)
 

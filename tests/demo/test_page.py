@@ -19,7 +19,7 @@ from markupsafe import Markup
 import rmthess as rm
 from rmthess.demo import page, problems, study
 from rmthess.demo.study import Study
-from rmthess.krylov import LanczosInterrupted
+from rmthess.krylov.errors import LanczosInterrupted
 from rmthess.report.directory import write
 from rmthess.report.document import Document, Figure, render
 
