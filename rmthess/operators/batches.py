@@ -20,9 +20,13 @@ from rmthess.operators.errors import NonFiniteError
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """One batch on the model's device; ``given`` is what the user's data yielded."""
+    """One batch on the model's device; ``given`` is what the user's data yielded.
+
+    ``start``: how many samples came before it.
+    """
 
     index: int
+    start: int
     inputs: Any
     targets: tuple[Any, ...]
     given: Any
@@ -86,16 +90,18 @@ class Batches:
 
     def __iter__(self) -> Iterator[Batch]:
         found = [self._data] if self.is_single else self._data
-        index = -1
+        index, start = -1, 0
         for index, given in enumerate(found):
-            yield self._read(index, given)
+            batch = self._read(index, start, given)
+            start += batch.samples
+            yield batch
         if index < 0:
             raise ValueError(
                 "data is empty: it yielded no batch. If it did before, it can be read only once: "
                 "pass a list or a DataLoader"
             )
 
-    def _read(self, index: int, given: Any) -> Batch:
+    def _read(self, index: int, start: int, given: Any) -> Batch:
         if isinstance(given, Mapping):
             inputs, targets = given, ()
         elif isinstance(given, (tuple, list)) and len(given) > 0:
@@ -105,7 +111,7 @@ class Batches:
                 f"batch {index} is a {type(given).__name__}, not (inputs, *targets); for one batch "
                 "pass the tuple (inputs, targets) itself, inputs in a tuple as [((x1, x2), y)]"
             )
-        batch = Batch(index, move(inputs, self._device), move(targets, self._device), given)
+        batch = Batch(index, start, move(inputs, self._device), move(targets, self._device), given)
         if batch.samples == 0:
             raise ValueError(f"batch {index} is empty: its first dimension is 0")
         return batch

@@ -124,6 +124,10 @@ def _check(name: str, parameter: nn.Parameter) -> None:
         )
     if parameter.layout != torch.strided:
         raise TypeError(f"parameter {name!r} is {parameter.layout}; pass a dense one")
+    if parameter.is_meta:
+        raise TypeError(
+            f"parameter {name!r} is on the meta device, which holds no numbers; load the weights"
+        )
     finite = torch.isfinite(parameter)
     if not bool(finite.all()):
         bad = int((~finite).sum())

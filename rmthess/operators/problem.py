@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from rmthess.operators.batches import Batch, Batches
 from rmthess.operators.errors import NonFiniteError
-from rmthess.operators.isolation import untouched
+from rmthess.operators.isolation import eager, untouched
 from rmthess.operators.parameters import Parameters
 from rmthess.operators.weights import Reduction
 
@@ -23,13 +23,15 @@ Weight = Callable[[Any], float]
 class Evaluation:
     """One batch's loss ``value``, a scalar with a graph down to ``leaves`` by way of ``outputs``.
 
-    ``weight``: its weight in the total; ``problem`` and ``batch`` it is of.
+    ``weight``: its weight in the total; ``known``: the reduction where the loss is one of torch's
+    own of one tensor and one target; ``problem`` and ``batch`` it is of.
     """
 
     value: Tensor
     outputs: Any
     leaves: list[Tensor]
     weight: float
+    known: Reduction | None
     batch: Batch
     problem: Problem
 
@@ -63,35 +65,41 @@ class Problem:
         with untouched(self.model, {v.device for v in self.parameters.values}):
             yield
 
-    def evaluate(self, batch: Batch) -> Evaluation | None:
-        """The loss of one batch with fresh leaves; None if the batch has weight zero."""
-        leaves = [value.detach().requires_grad_() for value in self.parameters.values]
+    def evaluate(self, batch: Batch, leaves: list[Tensor] | None = None) -> Evaluation | None:
+        """The loss of one batch at ``leaves``, by default fresh ones; None if it weighs nothing."""
+        if leaves is None:
+            leaves = [value.detach().requires_grad_() for value in self.parameters.values]
         state = dict(zip(self.parameters.names, leaves, strict=True)) | self.fixed
         # BatchNorm in train mode writes its running statistics: into these copies.
         state |= {name: buffer.clone() for name, buffer in self.buffers.items()}
         for name, module in self.model.named_modules():
             module.training = self.modes[name]
         try:
-            outputs = _call(self.model, state, batch.inputs)
-            weight = self._weigh(batch, outputs)
+            with eager():
+                outputs = _call(self.model, state, batch.inputs)
+            known = self._known(batch, outputs)
+            weight = self._weigh(batch, outputs, known)
             if weight == 0:  # every label ignored: the mean would be 0/0
                 return None
-            value = self.loss(outputs, *batch.targets)
+            with eager():
+                value = self.loss(outputs, *batch.targets)
         except Exception as error:
             error.add_note(f"while evaluating the loss of batch {batch.index}")
             raise
-        return Evaluation(_scalar(batch, value), outputs, leaves, weight, batch, self)
+        return Evaluation(_scalar(batch, value), outputs, leaves, weight, known, batch, self)
 
-    def _weigh(self, batch: Batch, outputs: Any) -> float:
+    def _known(self, batch: Batch, outputs: Any) -> Reduction | None:
+        tensors = [x for x in (outputs, *batch.targets) if isinstance(x, Tensor)]
+        return self.reduction if len(tensors) == len(batch.targets) + 1 == 2 else None
+
+    def _weigh(self, batch: Batch, outputs: Any, known: Reduction | None) -> float:
         weight: float
-        known = self.reduction is not None and len(batch.targets) == 1
-        known = known and all(isinstance(x, Tensor) for x in (outputs, *batch.targets))
-        if self.reduction is not None and known:
-            self.reduction.check_labels(batch.index, outputs, batch.targets[0])
+        if known is not None:
+            known.check_labels(batch.index, outputs, batch.targets[0])
         if self.weight is not None:
             weight = float(self.weight(batch.given))
-        elif self.reduction is not None and known:
-            weight = self.reduction.denominator(outputs, batch.targets[0])
+        elif known is not None:
+            weight = known.denominator(outputs, batch.targets[0])
         else:
             weight = float(batch.samples)
         if not 0 <= weight < float("inf"):
@@ -126,6 +134,7 @@ def _scalar(batch: Batch, value: Any) -> Tensor:
     if value.is_complex():
         raise TypeError(f"loss of batch {batch.index} must be real, got {value.dtype}")
     if not bool(torch.isfinite(value)):
+        batch.check_finite()  # they may have become so after the first pass
         raise NonFiniteError(
             f"loss of batch {batch.index} is {float(value.detach())} although data and parameters "
             "are finite; look for log(0), overflow or a division by zero in the model or the loss"

@@ -18,42 +18,49 @@ from torch.nn import functional
 
 Kind = Literal["classes", "elements", "divergence"]
 
-_MODULES: dict[type[nn.Module], Kind] = {
-    nn.CrossEntropyLoss: "classes",
-    nn.NLLLoss: "classes",
-    nn.MSELoss: "elements",
-    nn.L1Loss: "elements",
-    nn.SmoothL1Loss: "elements",
-    nn.HuberLoss: "elements",
-    nn.BCELoss: "elements",
-    nn.BCEWithLogitsLoss: "elements",
-    nn.SoftMarginLoss: "elements",
-    nn.PoissonNLLLoss: "elements",
-    nn.KLDivLoss: "divergence",
+_KINDS: dict[str, Kind] = {
+    "cross_entropy": "classes",
+    "nll_loss": "classes",
+    "mse_loss": "elements",
+    "l1_loss": "elements",
+    "smooth_l1_loss": "elements",
+    "huber_loss": "elements",
+    "binary_cross_entropy": "elements",
+    "binary_cross_entropy_with_logits": "elements",
+    "soft_margin_loss": "elements",
+    "poisson_nll_loss": "elements",
+    "kl_div": "divergence",
 }
-_FUNCTIONS: dict[Any, Kind] = {
-    functional.cross_entropy: "classes",
-    functional.nll_loss: "classes",
-    functional.mse_loss: "elements",
-    functional.l1_loss: "elements",
-    functional.smooth_l1_loss: "elements",
-    functional.huber_loss: "elements",
-    functional.binary_cross_entropy: "elements",
-    functional.binary_cross_entropy_with_logits: "elements",
-    functional.soft_margin_loss: "elements",
-    functional.poisson_nll_loss: "elements",
-    functional.kl_div: "divergence",
+_FUNCTIONS = {getattr(functional, name): name for name in _KINDS}
+_MODULES: dict[type[nn.Module], str] = {
+    nn.CrossEntropyLoss: "cross_entropy",
+    nn.NLLLoss: "nll_loss",
+    nn.MSELoss: "mse_loss",
+    nn.L1Loss: "l1_loss",
+    nn.SmoothL1Loss: "smooth_l1_loss",
+    nn.HuberLoss: "huber_loss",
+    nn.BCELoss: "binary_cross_entropy",
+    nn.BCEWithLogitsLoss: "binary_cross_entropy_with_logits",
+    nn.SoftMarginLoss: "soft_margin_loss",
+    nn.PoissonNLLLoss: "poisson_nll_loss",
+    nn.KLDivLoss: "kl_div",
 }
 
 
 @dataclass(frozen=True, eq=False)
 class Reduction:
-    """What is known of one of torch's own losses."""
+    """What is known of one of torch's own losses, called ``name`` in torch.nn.functional."""
 
-    kind: Kind
+    name: str
     reduction: str
     class_weights: Tensor | None = None
     ignored: int = -100
+    smoothing: float = 0.0
+
+    @property
+    def kind(self) -> Kind:
+        """What one term of the loss is: the label of a position, or an element of the outputs."""
+        return _KINDS[self.name]
 
     @property
     def is_sum(self) -> bool:
@@ -73,6 +80,27 @@ class Reduction:
         if self.class_weights is None:
             return float(kept.numel())
         return float(self.class_weights.to(kept.device)[kept].sum(dtype=torch.float64))
+
+    def masses(self, outputs: Tensor, target: Tensor) -> Tensor:
+        """Σ_c t_c of each position where the loss is - Σ_c t_c log p_c, divided like the mean.
+
+        ``outputs`` (N, C, d1, ...) or (C,); returns what remains without C. t holds class weights,
+        smoothing and ignored labels; its sum is how much a position weighs in the loss.
+        """
+        classes, dtype = _classes(outputs), torch.promote_types(outputs.dtype, torch.float32)
+        weights = torch.ones(classes, dtype=dtype, device=outputs.device)
+        if self.class_weights is not None:
+            weights = self.class_weights.to(weights)
+        smooth = self.smoothing / classes
+        if target.is_floating_point():
+            t = target.to(dtype) * (1 - self.smoothing) + smooth
+            mass = torch.tensordot(t, weights, dims=([class_axis(outputs)], [0]))
+        else:
+            kept = target != self.ignored
+            own = weights[target.where(kept, 0)]
+            mass = ((1 - self.smoothing) * own + smooth * weights.sum()).where(kept, 0)
+        share: Tensor = mass / self.denominator(outputs, target)
+        return share
 
     def check_labels(self, batch: int, outputs: Tensor, target: Tensor) -> None:
         """Raise before a kernel does: on a GPU an assertion there ends the whole process."""
@@ -99,10 +127,10 @@ def infer(loss: Callable[..., Any]) -> Reduction | None:
     True
     """
     if isinstance(loss, nn.Module):
-        for family, kind in _MODULES.items():
+        for family, name in _MODULES.items():
             # A subclass with its own forward may divide by anything.
             if isinstance(loss, family) and type(loss).forward is family.forward:
-                return _reduction(kind, vars(loss) | dict(loss.named_buffers(recurse=False)))
+                return _reduction(name, vars(loss) | dict(loss.named_buffers(recurse=False)))
         return None
     settings: dict[str, Any] = {}
     function: Any = loss
@@ -114,22 +142,22 @@ def infer(loss: Callable[..., Any]) -> Reduction | None:
         known = _FUNCTIONS.get(function)
     except TypeError:  # not hashable
         return None
-    if known == "elements" and function in _WEIGHTED_MEANS and "weight" in settings:
+    if known in _WEIGHTED_MEANS and "weight" in settings:
         return None
     return None if known is None else _reduction(known, settings)
 
 
 # These divide by the sum of ``weight`` where it is given.
-_WEIGHTED_MEANS = {functional.mse_loss, functional.l1_loss, functional.huber_loss}
+_WEIGHTED_MEANS = {"mse_loss", "l1_loss", "huber_loss"}
 
 
-def _reduction(kind: Kind, settings: dict[str, Any]) -> Reduction:
-    by_class = kind == "classes"
+def _reduction(name: str, settings: dict[str, Any]) -> Reduction:
     found = Reduction(
-        kind=kind,
+        name=name,
         reduction=str(settings.get("reduction", "mean")),
-        class_weights=settings.get("weight") if by_class else None,
+        class_weights=settings.get("weight") if _KINDS[name] == "classes" else None,
         ignored=int(settings.get("ignore_index", -100)),
+        smoothing=float(settings.get("label_smoothing", 0.0)),
     )
     if found.reduction == "none":
         raise ValueError(
@@ -138,5 +166,10 @@ def _reduction(kind: Kind, settings: dict[str, Any]) -> Reduction:
     return found
 
 
+def class_axis(outputs: Tensor) -> int:
+    """Where torch's classification losses keep the classes: (C,) or (N, C, d1, ...)."""
+    return 1 if outputs.ndim > 1 else 0
+
+
 def _classes(outputs: Tensor) -> int:
-    return int(outputs.shape[1] if outputs.ndim > 1 else outputs.shape[0])
+    return int(outputs.shape[class_axis(outputs)])
