@@ -13,8 +13,17 @@ from rmthess.operators.problem import Evaluation
 Pieces = Sequence[Tensor | None]  # in the parameters' shapes; None is a zero block
 
 
-class Graph(Protocol):
-    """What a batch contributes: its gradient, its weight, and v -> A v.
+class Linear(Protocol):
+    """What a batch contributes to a product: v -> A v, and its weight, known after a product."""
+
+    @property
+    def weight(self) -> float: ...
+
+    def product(self, pieces: Sequence[Tensor]) -> Pieces: ...
+
+
+class Graph(Linear, Protocol):
+    """The same with the gradient from which it was made.
 
     ``is_zero``: whether A vanishes for every v, as that of a loss linear in the parameters does.
     """
@@ -23,12 +32,7 @@ class Graph(Protocol):
     def gradient(self) -> Pieces: ...
 
     @property
-    def weight(self) -> float: ...
-
-    @property
     def is_zero(self) -> bool: ...
-
-    def product(self, pieces: Sequence[Tensor]) -> Pieces: ...
 
 
 Linearise = Callable[[Evaluation], Graph]

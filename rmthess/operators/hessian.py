@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from rmthess.operators.curvature import Curvature, curvature
 from rmthess.operators.graph import Pieces
+from rmthess.operators.hand_written import check_hand_written
 from rmthess.operators.parameters import Selection
 from rmthess.operators.problem import Evaluation, Weight
 
@@ -59,6 +60,7 @@ def hessian(
     params: Selection = None,
     weight: Weight | None = None,
     memory: int | None = None,
+    backend: str | None = None,
 ) -> Curvature:
     """H v = ∂(g·v)/∂θ with g = ∂L/∂θ, exact, for any loss that torch can differentiate twice.
 
@@ -70,14 +72,22 @@ def hessian(
     (class weights, ignored labels and ``reduction="sum"`` included); any other loss is taken as a
     mean over samples, counted by the first dimension of the targets.
     ``memory``: bytes that kept graphs may take, by default a quarter of what is free. The graphs
-    of several batches are kept if their estimated sum is below it, else rebuilt once a product.
+    of several batches are kept if their estimated sum is below it, else rebuilt once a product, and
+    serve all columns of it.
+    ``backend``: how products are computed. "shared" differentiates the kept gradient, reverse over
+    reverse; "linearized" records forward over reverse once and repeats what depends on v;
+    "compiled" is that through ``torch.compile``; "batched" is "shared" for all columns at once. All
+    are exact and agree to rounding, not bit for bit. None is "shared", until ``lanczos`` finds that
+    a run will take more than ten seconds and tries, in about ten products, what is faster: the
+    clock then decides on the last bits. A backend that is given is never changed.
 
     The operator is a snapshot of parameters, buffers and modes. BatchNorm in train mode makes L the
     mean of losses that each normalise over their own batch. Construction costs two gradients a
     batch: the repetition finds dropout and other randomness.
 
     Raises ValueError, TypeError, NonFiniteError or NonDeterministicError that say which batch,
-    parameter or module is at fault. Warns if the loss is linear in the parameters (H = 0).
+    parameter or module is at fault, or why ``backend`` cannot be used. Warns if the loss is linear
+    in the parameters (H = 0).
 
     Source: Pearlmutter, Neural Computation 6 (1994), 147-160; here as reverse over reverse.
     Reverse over forward, and torch.func.hessian too, are wrong through layer_norm and train-mode
@@ -88,6 +98,18 @@ def hessian(
     >>> hessian(model, nn.MSELoss(), (x, x[:, :1])) @ x[0]
     tensor([10., 20.], dtype=torch.float64)
     """
-    return curvature(
-        "Hessian", differentiate, model, loss, data, params=params, weight=weight, memory=memory
+    found = curvature(
+        "Hessian",
+        differentiate,
+        model,
+        loss,
+        data,
+        params=params,
+        weight=weight,
+        memory=memory,
+        backend=backend,
+        of_the_loss=True,
     )
+    if found.hand_written:
+        check_hand_written(found)
+    return found

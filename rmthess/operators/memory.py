@@ -34,6 +34,36 @@ def free_memory(device: torch.device) -> int | None:
         return None
 
 
+def budget(memory: int | None, device: torch.device) -> int:
+    """Bytes that may be kept between products: ``memory``, or a quarter of what is free now."""
+    if memory is not None:
+        return memory
+    free = free_memory(device)
+    return 0 if free is None else free // 4
+
+
+def is_exhaustion(error: BaseException) -> bool:
+    """Whether ``error`` says that no memory was left; torch has no class for it on a CPU."""
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    )
+
+
+@contextmanager
+def explain_exhaustion() -> Iterator[None]:
+    """Turn what torch raises when no memory is left into a MemoryError that says what to do."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_exhaustion(error):
+            raise
+        raise MemoryError(
+            "the graph of a batch does not fit in memory; pass the data as more, smaller batches: "
+            "of a loss that is a mean or a sum over samples the curvature stays the same (not with "
+            "BatchNorm in train mode), and no more than one batch is needed at a time"
+        ) from error
+
+
 def readable(size: float) -> str:
     """A number of bytes for people.
 

@@ -14,9 +14,10 @@ import torch
 from rmthess.operators.batches import Batch
 from rmthess.operators.errors import NonDeterministicError, NonFiniteError
 from rmthess.operators.graph import Graph, Linearise, Pieces, plain_gradient
-from rmthess.operators.isolation import random_state, stochastic_modules
-from rmthess.operators.memory import count_saved_bytes, free_memory
+from rmthess.operators.isolation import random_state
+from rmthess.operators.memory import budget, count_saved_bytes
 from rmthess.operators.problem import Evaluation, Problem
+from rmthess.operators.suspects import hand_written, mixing_modules, stochastic_modules
 
 
 class Totals:
@@ -70,6 +71,7 @@ class Survey:
         self._linearise = linearise
         self.is_zero = True
         self.draws_random_numbers = False
+        self.hand_written: set[str] = set()
         self.single: Graph | None = None
         self._samples = self._measured_samples = self._measured_bytes = 0
         for batch in problem.batches:
@@ -113,6 +115,8 @@ class Survey:
         before = random_state(devices)
         loss = problem.evaluate(batch)
         self.draws_random_numbers |= random_state(devices) != before
+        if loss is not None and not self.totals.used:
+            self.hand_written = hand_written(loss.value)
         return loss
 
 
@@ -120,11 +124,9 @@ def repeat(
     problem: Problem, linearise: Linearise, survey: Survey, memory: int | None
 ) -> list[Graph] | None:
     """The second pass; returns the graphs if those of all batches fit in ``memory`` bytes."""
-    if memory is None:
-        free = free_memory(problem.parameters.device)
-        memory = 0 if free is None else free // 4
-    keep = not problem.batches.is_single and survey.graph_bytes <= memory
-    totals, graphs = Totals(problem), []
+    allowed = budget(memory, problem.parameters.device)
+    keep = not problem.batches.is_single and survey.graph_bytes <= allowed
+    totals, graphs = Totals(problem), list[Graph]()
     for batch in problem.batches:
         loss = problem.evaluate(batch)
         if loss is None:
@@ -163,18 +165,30 @@ def _compare(problem: Problem, survey: Survey, again: Totals) -> None:
     else:
         changed = min(by_loss, by_gradient) > tolerance
     if changed:
-        suspects = stochastic_modules(problem.model, problem.modes)
-        culprit = (
-            f"these modules draw random numbers in train mode: {', '.join(suspects)}; "
-            "call model.eval()"
-            if suspects
-            else "no dropout module in train mode was found, so the model, the loss or the data "
-            "(augmentation?) draws random numbers; fix them first"
-        )
+        culprit = _culprit(problem)
         raise NonDeterministicError(
             f"the loss is random: repeated on the same data it changed by {by_loss:.1e} and its "
             f"gradient by {by_gradient:.1e} (relative); {culprit}"
         )
+
+
+def _culprit(problem: Problem) -> str:
+    drawing = stochastic_modules(problem.model, problem.modes)
+    if drawing:
+        return (
+            f"these modules draw random numbers in train mode: {', '.join(drawing)}; "
+            "call model.eval()"
+        )
+    mixing = mixing_modules(problem.model, problem.modes)
+    if mixing:
+        return (
+            f"these modules normalise over a batch in train mode: {', '.join(mixing)}, and the "
+            "loader seems to shuffle; call model.eval(), or fix the batches"
+        )
+    return (
+        "no dropout module in train mode was found, so the model, the loss or the data "
+        "(augmentation?) draws random numbers; fix them first"
+    )
 
 
 def _relative(difference: float, scale: float) -> float:
