@@ -117,7 +117,7 @@ def run(study: Study, progress: Progress = lambda stage, share: None) -> None:
     for name, epochs in (("initial", 0), ("trained", EPOCHS)):
         progress(f"training: {epochs} epochs", 0.0)
         problems.train(model, loss, *data, epochs=epochs, rate=0.1, seed=seed)
-        operator = hessian(model, loss, data)
+        operator = hessian(model, loss, data, backend="shared")  # same bytes on any machine
         measured = measure(name, operator)
         progress(f"every eigenvalue: {name}", 0.0)
         with torch.no_grad():
