@@ -116,10 +116,10 @@ def compare(theory: Law | Prediction, measure: Measured, *, level: float = 0.01)
     outliers (rule of ``rm.outliers`` at ``level``) and each one's place; the rank, where a
     Prediction bounds it. A law describes a bulk: of a deflated run it is compared with the rest.
 
-    Errors are standard errors over probes, NaN where there are none; of W_1 by the jackknife, of a
-    predicted outlier its fluctuation. Measured edges are a ± 2b from the tail of the probe-averaged
-    Jacobi coefficients, NaN where these have not settled (more than one cut, heavy tails,
-    outliers). At this side and these steps the coefficients of a matrix close in by about step/dim,
+    Errors are standard errors over probes, NaN where there are none; of a mass they include half of
+    what the steps leave open, of W_1 they are the jackknife's, of a predicted outlier its
+    fluctuation. Measured edges are a ± 2b from the tail of the probe-averaged Jacobi coefficients,
+    NaN where these have not settled (more than one cut, heavy tails, outliers). At this side and these steps the coefficients of a matrix close in by about step/dim,
     and those of all probes scatter together: so for a law with a tridiagonal ensemble the predicted
     edges are that ensemble's average, read in the same way, and their errors its scatter from
     matrix to matrix. For any other law they are its own edges.
@@ -169,13 +169,34 @@ def _mass_rows(whole: SpectralMeasure, law: Law | None, measure: Measured) -> li
     rows = [
         _row("mean", whole, measure, lambda m: m.moment(1)),
         _row("second moment", whole, measure, lambda m: m.moment(2)),
-        _row("mass below 0", whole, measure, lambda m: m.cdf(-zero)),
+        _mass_row("mass below 0", whole, measure, (-np.inf, -zero)),
     ]
-    at_zero = sum(float(mass) for x, mass in law.atoms if abs(float(x)) <= zero) if law else 0.0
+    at_zero = law is not None and any(abs(float(x)) <= zero for x, _ in law.atoms)
     if at_zero:
         near = max(zero, 1e-6 * top)
-        rows.append(_row("mass at 0", whole, measure, lambda m: m.cdf(near) - m.cdf(-near)))
+        rows.append(_mass_row("mass at 0", whole, measure, (-near, near)))
     return rows
+
+
+def _mass_row(
+    quantity: str, whole: SpectralMeasure, measure: Measured, between: tuple[float, float]
+) -> Row:
+    """The mass between two points; of a Lanczos run the middle of what its steps leave open.
+
+    Half of what they leave open (Markov–Stieltjes) counts as an error beside that of the probes:
+    steps that do not tell small eigenvalues from zero do not tell their signs.
+    """
+    left, right = between
+
+    def mass(m: SpectralMeasure) -> float:
+        return float(m.cdf(right) - m.cdf(left))
+
+    if not isinstance(measure, LanczosMeasure):
+        return Row(quantity, mass(whole), mass(measure), float("nan"))
+    (low_left, low_right), (high_left, high_right) = measure.cdf_bounds(np.array([left, right]))
+    least, most = max(0.0, low_right - high_left), high_right - low_left
+    error = float(np.hypot(measure.standard_error(mass), (most - least) / 2))
+    return Row(quantity, mass(whole), float(least + most) / 2, error)
 
 
 def _edge_rows(law: Law, measure: LanczosMeasure) -> list[Row]:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rmthess import __version__
-from rmthess.detection import Outlier
 from rmthess.demo.problems import CLASSES, HIDDEN
 from rmthess.demo.study import EPOCHS, PROBES, STEPS, Network, Study, verdict
+from rmthess.detection import Outlier
 from rmthess.fitting import Fit, format_uncertain
 from rmthess.measure import DiscreteMeasure, LanczosMeasure
 from rmthess.plots import plot, plot_jacobi

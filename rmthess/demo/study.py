@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from rmthess.detection import Outliers, outliers
 from rmthess.demo import problems
+from rmthess.detection import Outliers, outliers
 from rmthess.distance import wasserstein
 from rmthess.fitting import LEVEL, Fit, fit
 from rmthess.krylov.errors import LanczosInterrupted
