@@ -30,6 +30,8 @@ class Arithmetic:
     name: str
     pi: Any
     sqrt: Function
+    log: Function
+    tanh: Function
     arctan2: Function
     positive_part: Function
     step: Function
@@ -108,6 +110,8 @@ _NUMPY = Arithmetic(
     name="numpy",
     pi=np.pi,
     sqrt=np.sqrt,
+    log=np.log,
+    tanh=np.tanh,
     arctan2=np.arctan2,
     positive_part=lambda x: np.maximum(x, 0.0),
     step=lambda x: np.where(x >= 0, 1.0, 0.0),
@@ -133,6 +137,8 @@ def _mpmath() -> Arithmetic:
         name="mpmath",
         pi=mpmath.pi,
         sqrt=_elementwise(mpmath.sqrt),
+        log=_elementwise(mpmath.log),
+        tanh=_elementwise(mpmath.tanh),
         arctan2=_elementwise(mpmath.atan2, 2),
         positive_part=_elementwise(lambda x: max(x, mpmath.mpf(0))),
         step=_elementwise(lambda x: mpmath.mpf(x >= 0)),
@@ -151,6 +157,8 @@ def _sympy() -> Arithmetic:
         name="sympy",
         pi=sympy.pi,
         sqrt=_elementwise(sympy.sqrt),
+        log=_elementwise(sympy.log),
+        tanh=_elementwise(sympy.tanh),
         arctan2=_elementwise(sympy.atan2, 2),
         positive_part=_elementwise(lambda x: sympy.Max(x, 0)),
         step=_elementwise(lambda x: sympy.Heaviside(x, 1)),

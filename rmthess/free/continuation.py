@@ -33,9 +33,13 @@ class Continuation:
 
     def newton(
         self, z: Complex, w1: Complex, w2: Complex, rounds: int
-    ) -> tuple[Complex, Complex, Mask]:
-        """Newton's method on B₁(w₁) = w₂, B₂(w₂) = w₁, each point until its step is of rounding."""
+    ) -> tuple[Complex, Complex, Mask, Complex]:
+        """Newton's method on B₁(w₁) = w₂, B₂(w₂) = w₁, each point until its step is of rounding.
+
+        w₁, w₂, where it arrived and is certified, and B₁' and B₂' there as rows.
+        """
         w1, w2 = np.array(w1, complex), np.array(w2, complex)
+        slopes = np.full((2, z.size), np.nan + 0j)
         done = np.zeros(z.shape, bool)
         active = np.arange(z.size)
         scale = self.equations.width
@@ -48,6 +52,7 @@ class Continuation:
                 step1 = -(off2 + slope2 * off1) / (1 - slope1 * slope2)
                 step2 = slope1 * step1 - off1
             w1[active], w2[active] = a + step1, b + step2
+            slopes[:, active] = slope1, slope2
             finite = np.isfinite(step1) & np.isfinite(step2)
             arrived = finite.copy()
             noise = 8 * _EPS * (scale + self.equations.noise(a, b, at))
@@ -56,9 +61,11 @@ class Continuation:
                 (a, step1, off1, np.abs(slope1 * a)),
                 (b, step2, off2, np.abs(slope2 * b)),
             ):
-                height, size = np.abs(w.imag), np.abs(step)
-                # the quotient for the slope is good to 1e-6: a step of 1e-9 leaves rounding errors
-                small = size <= 1e-9 * np.minimum(height, scale) + 4 * _EPS * np.abs(w)
+                height, size, digits = np.abs(w.imag), np.abs(step), 4 * _EPS * np.abs(w)
+                # quadratic convergence: a step of 1e-9 leaves rounding errors, and next to a cusp,
+                # where B₁'B₂' is nearly 1, these are all that the steps are
+                digits = np.maximum(digits, np.minimum(digits / gap, 1e-4 * height))
+                small = size <= 1e-9 * np.minimum(height, scale) + digits
                 exact = np.abs(off) <= noise + 8 * _EPS * push
                 room = np.maximum(height, gap * (np.abs(w) + scale))
                 arrived &= small | (exact & (size <= 0.1 * room))
@@ -66,7 +73,7 @@ class Continuation:
             active = active[~arrived & finite]
             if not active.size:
                 break
-        return w1, w2, done
+        return w1, w2, done & self.certified(w1, w2, slopes), slopes
 
     def descend(self, z: Complex) -> tuple[Complex, Complex]:
         """Newton along z + iη from large η down to 0, the step halved where needed.
@@ -82,7 +89,7 @@ class Continuation:
         for _ in range(6):
             w2 = self.equations.map(self.equations.first, w1, top)[0]
             w1 = self.equations.map(self.equations.second, w2, top)[0]
-        w1, w2, done = self.newton(top, w1, w2, 30)
+        w1, w2, done, slopes = self.newton(top, w1, w2, 30)
         lost = ~done
         active = np.flatnonzero(done)
         floor = 1e-13 * self.equations.width
@@ -93,12 +100,12 @@ class Continuation:
             goal = now * shrink[active]
             goal = np.where(goal < np.maximum(1e-2 * z[active].imag, floor), 0.0, goal)
             above = z[active] + 1j * goal
-            rate1, rate2 = self.equations.rates(a, b, z[active] + 1j * now)
+            rate1, rate2 = self.equations.rates(a, b, z[active] + 1j * now, slopes[:, active])
             change = 1j * (goal - now)
-            p, q, done = self.newton(above, a + rate1 * change, b + rate2 * change, 7)
-            good = done & self.certified(p, q, above)
+            p, q, good, new = self.newton(above, a + rate1 * change, b + rate2 * change, 12)
             step = active[good]
             w1[step], w2[step], lift[step] = p[good], q[good], goal[good]
+            slopes[:, step] = new[:, good]
             faster = np.where(shrink[active] < 0.02, 0.0, shrink[active] ** 2)
             shrink[active] = np.where(good, faster, (0.4 + shrink[active]) / 1.4)
             stuck = shrink[active] > 0.999
@@ -109,12 +116,10 @@ class Continuation:
         w1[conjugate], w2[conjugate] = np.conjugate(w1[conjugate]), np.conjugate(w2[conjugate])
         return w1, w2
 
-    def certified(self, w1: Complex, w2: Complex, z: Complex) -> Mask:
+    def certified(self, w1: Complex, w2: Complex, slopes: Complex) -> Mask:
         """Inside the half-plane, or real with B₁'B₂' <= 1."""
-        _, slope1 = self.equations.map(self.equations.first, w1, z)
-        _, slope2 = self.equations.map(self.equations.second, w2, z)
-        with np.errstate(invalid="ignore"):
-            attracts = np.abs(slope1 * slope2) <= 1 + 1e-6
+        with np.errstate(invalid="ignore", over="ignore"):
+            attracts = np.abs(slopes[0] * slopes[1]) <= 1 + 1e-6
         tiny = 1e-10 * (np.abs(w2) + 1e-3 * self.equations.width)
         inside = w2.imag > tiny
         edge = (np.abs(w2.imag) <= tiny) & attracts

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,8 +28,10 @@ _TOLERANCE = 1e-12  # of masses that add up to 1
 class Convolution(Law):
     """A law given by the subordination of two measures."""
 
-    left: SpectralMeasure
-    right: SpectralMeasure
+    left: Law | DiscreteMeasure
+    right: Law | DiscreteMeasure
+
+    finest: ClassVar[float] = 1e-9
 
     @property
     @abstractmethod
@@ -37,14 +39,22 @@ class Convolution(Law):
         """w₁(z), w₂(z)."""
 
     @cached_property
+    def _touching(self) -> list[tuple[float, float]]:
+        """Ends of intervals that touch: the gap between them is less than 1e-13 of the width."""
+        ends = ((a[1].x, b[0].x) for a, b in pairwise(self.subordination.support))
+        return [(a, b) for a, b in ends if b - a <= 1e-13 * self.subordination.width]
+
+    @property
+    def cusps(self) -> tuple[float, ...]:
+        return tuple((a + b) / 2 for a, b in self._touching)
+
+    @cached_property
     def support(self) -> tuple[Interval, ...]:
-        found: list[Interval] = []
-        for left, right in self.subordination.support:
-            if found and left.x - found[-1][1] <= 1e-13 * self.subordination.width:
-                found[-1] = (found[-1][0], right.x)  # a cusp belongs to the support
-            else:
-                found.append((left.x, right.x))
-        return tuple(found)
+        """The intervals between the gaps; a cusp belongs to the support."""
+        inner = {x for pair in self._touching for x in pair}
+        ends = [edge.x for pair in self.subordination.support for edge in pair]
+        kept = [x for x in ends if x not in inner]
+        return tuple(zip(kept[::2], kept[1::2], strict=True))
 
     @property
     def _seams(self) -> tuple[float, ...]:
@@ -89,10 +99,33 @@ class Convolution(Law):
     def stieltjes(self, z: Any) -> Any:
         z = np.asarray(z, complex)
         infinite = self._infinite(z)
-        z = np.where(infinite, np.nan, z)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            m = np.asarray(self.subordination.transform(*self.subordination.solve(z), z))
+        close = np.zeros(z.shape, bool)
+        for place, _, radius, _ in self._poles:
+            close |= (np.abs(z - place) < radius) & ~infinite
+        m = np.asarray(self._raw_stieltjes(np.where(infinite | close, np.nan, z)))
+        for place, mass, radius, rest in self._poles:
+            near = close & (np.abs(z - place) < radius)
+            m = np.where(near, rest - mass / np.where(near, z - place, 1), m)
         return np.where(infinite, complex(np.inf), m)[()]
+
+    def _raw_stieltjes(self, z: Any) -> Any:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return self.subordination.transform(*self.subordination.solve(z), z)
+
+    @cached_property
+    def _poles(self) -> list[tuple[float, float, float, complex]]:
+        """Atoms in gaps: place, mass, a small radius, and m less its pole, constant within that.
+
+        So near to a pole w₁ and w₂ are of too few digits to be certified.
+        """
+        edges, found = self.subordination.edges, []
+        for place, mass in self.atoms:
+            room = float(np.abs(edges - place).min(initial=self.subordination.width))
+            if room > 0 and np.searchsorted(edges, place) % 2 == 0:
+                around = place + 1e-5 * room * np.array([-1.0, 1.0], complex)
+                rest = self._raw_stieltjes(around) + mass / (around - place)
+                found.append((place, mass, 1e-7 * room, complex(rest.mean().real)))
+        return found
 
     def density(self, x: Any) -> Any:
         x = np.asarray(x, float)
@@ -144,8 +177,8 @@ class FreeSum(Convolution):
     6.0
     """
 
-    left: SpectralMeasure
-    right: SpectralMeasure
+    left: Law | DiscreteMeasure
+    right: Law | DiscreteMeasure
 
     @cached_property
     def subordination(self) -> Subordination:
@@ -163,6 +196,12 @@ class FreeSum(Convolution):
     def r_transform(self, w: Any) -> Any:
         """R_μ(w) + R_ν(w)."""
         return _r_transform(self.left, w) + _r_transform(self.right, w)
+
+    def sample(self, dim: int, rng: np.random.Generator) -> Array:
+        """Eigenvalues (dim,) of A + U B Uᵀ, A and B diagonal with quantiles of μ and ν: O(dim³)."""
+        a, b = levels_of(self.left, dim), levels_of(self.right, dim)
+        u = haar(dim, rng)
+        return np.asarray(np.linalg.eigvalsh(np.diag(a) + (u * b) @ u.T), float)
 
     def free_cumulants(self, order: int) -> list[Any]:
         """κ_n(μ) + κ_n(ν)."""
@@ -207,8 +246,8 @@ class FreeProduct(Convolution):
     ((0.0, 0.5),)
     """
 
-    left: SpectralMeasure
-    right: SpectralMeasure
+    left: Law | DiscreteMeasure
+    right: Law | DiscreteMeasure
 
     def __post_init__(self) -> None:
         try:
@@ -256,18 +295,40 @@ class FreeProduct(Convolution):
         """S_μ(w) S_ν(w)."""
         return s_transform(self.left, w) * s_transform(self.right, w)
 
+    def sample(self, dim: int, rng: np.random.Generator) -> Array:
+        """Eigenvalues (dim,) of A^(1/2) U B Uᵀ A^(1/2), A of the measure on [0, ∞): O(dim³)."""
+        a, b = levels_of(self.left, dim), levels_of(self.right, dim)
+        if a[0] < 0:
+            a, b = b, a
+        u = np.sqrt(a)[:, None] * haar(dim, rng)
+        return np.asarray(np.linalg.eigvalsh((u * b) @ u.T), float)
+
     def stieltjes(self, z: Any) -> Any:
         z = np.asarray(z, complex)
         m = np.asarray(super().stieltjes(z))
         hole = (z == 0) & np.isnan(m)  # w₁ w₂/z is 0/0 there
         return np.where(hole, self._at_zero, m)[()] if hole.any() else m[()]
 
+    def density(self, x: Any) -> Any:
+        """Next to an atom at 0 inside the support by a cubic: m there is -mass/z and a remainder.
+
+        The remainder, in which the density is smooth, has lost the digits of the quotient.
+        """
+        density = np.asarray(super().density(x))
+        around = [pair for pair in self.support if pair[0] < 0 < pair[1]]
+        if not around or 0.0 not in dict(self.atoms) or np.isinf(self._at_zero):
+            return density[()]
+        h = 1e-4 * min(-around[0][0], around[0][1])
+        nodes = h * np.array([-2.0, -1.0, 1.0, 2.0])
+        cubic = np.polyfit(nodes / h, super().density(nodes), 3)
+        return np.where(np.abs(x) < h, np.polyval(cubic, np.asarray(x) / h), density)[()]
+
     @cached_property
     def _at_zero(self) -> complex:
         """m(0) by symmetric differences, or infinite where m grows towards 0."""
         step = 1e-5 * self.subordination.width
         far, near = (
-            np.mean(super(FreeProduct, self).stieltjes(h * np.array([-1.0, 1.0])))
+            np.mean(self._raw_stieltjes(h * np.array([-1.0, 1.0], complex)))
             for h in (step, step / 8)
         )
         if not abs(near) < 1.1 * abs(far) + 1e-6 / self.subordination.width:
@@ -283,6 +344,21 @@ class FreeProduct(Convolution):
     def free_cumulants(self, order: int) -> list[Any]:
         ours, theirs = (_moments(m, check_order("order", order)) for m in (self.left, self.right))
         return free_cumulants_from_moments(product_moments(ours, theirs))
+
+
+def levels_of(measure: SpectralMeasure, dim: int) -> Array:
+    """The quantiles (i - 1/2)/dim: eigenvalues of a matrix that has the measure for its law."""
+    side = check_order("dim", dim)
+    return np.asarray(measure.quantile((np.arange(side) + 0.5) / side), float)
+
+
+def haar(dim: int, rng: np.random.Generator) -> Array:
+    """A uniformly random orthogonal matrix (dim, dim).
+
+    Mezzadri, Notices AMS 54 (2007): QR of a Gaussian matrix, R with a positive diagonal.
+    """
+    q, r = np.linalg.qr(rng.standard_normal((dim, dim)))
+    return np.asarray(q * np.sign(np.diag(r)))
 
 
 def product_moments(first: list[Any], second: list[Any]) -> list[Any]:

@@ -78,8 +78,10 @@ class Equations(ABC):
         """Size of the numbers that cancel in B₁(w₁) - w₂ and B₂(w₂) - w₁."""
 
     @abstractmethod
-    def rates(self, w1: Complex, w2: Complex, z: Complex) -> tuple[Complex, Complex]:
-        """dw₁/dz and dw₂/dz."""
+    def rates(
+        self, w1: Complex, w2: Complex, z: Complex, slopes: Complex
+    ) -> tuple[Complex, Complex]:
+        """dw₁/dz and dw₂/dz, from B₁' and B₂'."""
 
     @abstractmethod
     def start(self, z: Complex) -> tuple[Complex, Complex]:
@@ -121,11 +123,9 @@ class SumEquations(Equations):
         return values
 
     def location(self, w1: Array, w2: Array) -> Array:
-        """z = w₂ - H₁(w₁) = w₁ - H₂(w₂): from the larger w, whose H is the smaller."""
-        large = np.abs(w1) > np.abs(w2)
-        return np.asarray(
-            np.where(large, w2 - self.first.both(w1)[0], w1 - self.second.both(w2)[0])
-        )
+        """z = w₂ - H₁(w₁) = w₁ - H₂(w₂): from the H of the smaller slope."""
+        (one, slope1), (two, slope2) = self.first.both(w1), self.second.both(w2)
+        return np.asarray(np.where(slope1 < slope2, w2 - one, w1 - two))
 
     def transform(self, w1: Any, w2: Any, z: Any) -> Any:
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -148,8 +148,10 @@ class SumEquations(Equations):
         half = [np.hypot((a - b) / 2, root) for root in roots]
         return np.array([(a + b) / 2 + sign * h for h in half for sign in (1, -1)])
 
-    def rates(self, w1: Complex, w2: Complex, z: Complex) -> tuple[Complex, Complex]:
-        slope1, slope2 = self.first.both(w1)[1], self.second.both(w2)[1]
+    def rates(
+        self, w1: Complex, w2: Complex, z: Complex, slopes: Complex
+    ) -> tuple[Complex, Complex]:
+        slope1, slope2 = slopes
         with np.errstate(divide="ignore", invalid="ignore"):
             return (1 + slope2) / (1 - slope1 * slope2), (1 + slope1) / (1 - slope1 * slope2)
 
@@ -194,10 +196,11 @@ class ProductEquations(Equations):
         return values
 
     def location(self, w1: Array, w2: Array) -> Array:
-        """z = -w₂ H₁(w₁) = -w₁ H₂(w₂)."""
-        with np.errstate(invalid="ignore"):
-            one, two = -w2 * self.first.both(w1)[0], -w1 * self.second.both(w2)[0]
-        return np.asarray(np.where(np.abs(w1) > np.abs(w2), one, two))
+        """z = -w₂ H₁(w₁) = -w₁ H₂(w₂): from the H of the smaller relative slope."""
+        (one, slope1), (two, slope2) = self.first.both(w1), self.second.both(w2)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            flatter = np.abs(w1 * slope1 / one) < np.abs(w2 * slope2 / two)
+            return np.asarray(np.where(flatter, -w2 * one, -w1 * two))
 
     def transform(self, w1: Any, w2: Any, z: Any) -> Any:
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -233,8 +236,10 @@ class ProductEquations(Equations):
                 found += [far, last / far] if far else [0.0, 0.0]
         return np.array(found)
 
-    def rates(self, w1: Complex, w2: Complex, z: Complex) -> tuple[Complex, Complex]:
-        slope1, slope2 = self.map(self.first, w1, z)[1], self.map(self.second, w2, z)[1]
+    def rates(
+        self, w1: Complex, w2: Complex, z: Complex, slopes: Complex
+    ) -> tuple[Complex, Complex]:
+        slope1, slope2 = slopes
         with np.errstate(divide="ignore", invalid="ignore"):
             rate1 = (w1 + slope2 * w2) / z / (1 - slope1 * slope2)
             return rate1, w2 / z + slope1 * rate1

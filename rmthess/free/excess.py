@@ -12,6 +12,7 @@ column; of a law H comes from its Stieltjes transform m = -G.
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from itertools import pairwise
@@ -22,7 +23,8 @@ from numpy.typing import NDArray
 from scipy.linalg import eigh_tridiagonal
 
 from rmthess import jacobi
-from rmthess.measure import DiscreteMeasure, SpectralMeasure
+from rmthess.laws.law import Law
+from rmthess.measure import DiscreteMeasure
 
 Array = NDArray[np.float64]
 
@@ -36,7 +38,7 @@ class Excess(ABC):
     radius: float
     ends: Array  # real points where H is not analytic: edges of the support and poles
     walls: Array  # those of them that are edges of the support
-    finest: float  # relative distance from an end down to which H' can be trusted
+    finest: float  # relative distance from a wall down to which H can be trusted
 
     @abstractmethod
     def both(self, w: Any) -> tuple[Any, Any]:
@@ -70,9 +72,10 @@ class Excess(ABC):
         low, high = (np.array(ends, float) for ends in zip(*pieces, strict=True))
         low = np.where(np.isinf(low), np.minimum(high, self.mean) - 1e8 * self.radius, low)
         high = np.where(np.isinf(high), np.maximum(low, self.mean) + 1e8 * self.radius, high)
-        nudge = 1e-12 * (high - low)
+        nudge = np.minimum(1e-14 * self.radius + 4e-16 * abs(self.mean), 1e-3 * (high - low))
         low, high = low + nudge, high - nudge
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # where m = 0, w₁ or w₂ of a nested law is infinite
             first = np.sign(f(low))
             crossing = first * np.sign(f(high)) < 0
             low, high, first = low[crossing], high[crossing], first[crossing]
@@ -116,31 +119,28 @@ class AtomicExcess(Excess):
 
 
 class SmoothExcess(Excess):
-    """Of a law: from m(z) near its support, from its Jacobi coefficients far from it.
+    """Of a law: from m(z) and m'(z) near its support, from its Jacobi coefficients far from it."""
 
-    The slope is a difference quotient. It steers Newton's method and places the edge's level, in
-    which the edge is stationary: neither carries its error to the result.
-    """
-
-    def __init__(self, measure: SpectralMeasure):
-        self._stieltjes = measure.stieltjes
+    def __init__(self, measure: Law):
+        self._law = measure
+        self._atoms = [(float(x), float(p)) for x, p in measure.atoms]
         self._a, self._b = jacobi.leading_block(*measure.jacobi(8))
         self.mean = float(self._a[0])
-        edges = sorted(tuple(float(x) for x in pair) for pair in getattr(measure, "support", ()))
+        edges = sorted(tuple(float(x) for x in pair) for pair in measure.support)
         merged: list[float] = []
         for left, right in edges:
             if merged and left <= merged[-1]:
                 merged[-1] = right
             else:
                 merged += [left, right]
-        self.walls, self.finest = np.array(merged), 1e-9
+        self.walls, self.finest = np.array(merged), measure.finest
         every = np.asarray(measure.breakpoints, float)
         self.radius = float(np.abs(every - self.mean).max())
         pieces = []
         for a, b in pairwise(every):
             if not any(left <= a and b <= right for left, right in edges):
                 pieces.append((float(a), float(b)))
-        poles = self._roots(pieces, lambda w: np.real(self._stieltjes(w)))
+        poles = self._roots(pieces, lambda w: np.real(measure.stieltjes(w)))
         self.ends = np.sort(np.concatenate([self.walls, poles]))
 
     def both(self, w: Any) -> tuple[Any, Any]:
@@ -155,21 +155,13 @@ class SmoothExcess(Excess):
         return value, slope
 
     def _near(self, w: Any) -> tuple[Any, Any]:
-        distance = np.abs(w[:, None] - self.ends).min(axis=1)
-        if np.iscomplexobj(w):
-            h = 1e-3 * distance
-            value = self._value(np.stack([w, w - h, w + h]))
-            return value[0], (value[2] - value[1]) / (2 * h)
-        h = 2e-3 * distance
-        value = self._value(w + h * np.array([[0], [-2], [-1], [1], [2]]))
-        with np.errstate(invalid="ignore"):
-            return value[0], (value[1] - 8 * value[2] + 8 * value[3] - value[4]) / (12 * h)
-
-    def _value(self, w: Any) -> Any:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            m = np.asarray(self._stieltjes(w))
-            m = m if np.iscomplexobj(w) else m.real
-            return np.where(np.isinf(np.abs(m)), -w, -1 / m - w)  # F = 0 at an atom
+        with np.errstate(divide="ignore", invalid="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an iterate may lie where a nested law fails
+            m, slope = self._law.stieltjes_and_slope(w.astype(complex))
+            value, slope = -1 / m - w, slope / m**2 - 1
+        for place, mass in self._atoms:  # there F = 0 and F' = 1/mass
+            value, slope = np.where(w == place, [-w, 0 * w + 1 / mass - 1], [value, slope])
+        return (value, slope) if np.iscomplexobj(w) else (value.real, slope.real)
 
     def _far(self, w: Any) -> tuple[Any, Any]:
         """-H = a₀ + b₀²/(w - a₁ - b₁²/(w - ...)) and its derivative: -1/m - w would cancel."""
@@ -180,6 +172,6 @@ class SmoothExcess(Excess):
         return -self.mean - tail, -slope
 
 
-def excess(measure: SpectralMeasure) -> Excess:
+def excess(measure: Law | DiscreteMeasure) -> Excess:
     """H of any measure."""
     return AtomicExcess(measure) if isinstance(measure, DiscreteMeasure) else SmoothExcess(measure)

@@ -87,7 +87,7 @@ def _joined(pieces: list[Gap], size: float) -> list[Gap]:
 def _search(equations: Equations, one: Pieces, two: Pieces) -> list[Gap]:
     """Maximal runs of levels with B₁'B₂' < 1 on every pair of pieces."""
     found: list[Gap] = []
-    brackets: list[tuple[int, int, float, float]] = []  # a level inside the gap comes first
+    brackets: list[Array] = []
     spans: list[list[Any]] = []
     pairs: list[tuple[int, int, Array]] = []
     for i, (phi1, _, strain1) in enumerate(one.tables):
@@ -100,28 +100,29 @@ def _search(equations: Equations, one: Pieces, two: Pieces) -> list[Gap]:
     if not pairs:
         return found
     sizes = [phi.size for _, _, phi in pairs]
-    every = _strain(
+    every = _levels(
         one,
         two,
         np.repeat([i for i, _, _ in pairs], sizes),
         np.repeat([j for _, j, _ in pairs], sizes),
         np.concatenate([phi for _, _, phi in pairs]),
-    )[0]
-    parts = np.split(every, np.cumsum(sizes)[:-1])
-    for (i, j, phi), strain in zip(pairs, parts, strict=True):
-        phi, strain = _zoom(one, two, i, j, phi, strain)
+    )
+    parts = np.split(every, np.cumsum(sizes)[:-1], axis=1)
+    for (i, j, _), part in zip(pairs, parts, strict=True):
+        levels = _zoom(one, two, i, j, part)
+        phi, strain = levels[:2]
         inner = strain[1:-1]
         touch = (inner <= strain[:-2]) & (inner <= strain[2:]) & (np.abs(inner) <= _TOUCH)
         for k in np.flatnonzero(touch) + 1:
             spans.append([(i, j, phi[k]), (i, j, phi[k])])
         for run in _runs(strain < -_TOUCH):
             ends: list[Any] = []
-            for inner, outer in ((run.start, run.start - 1), (run.stop - 1, run.stop)):
-                if 0 <= outer < phi.size:
+            for inside, outside in ((run.start, run.start - 1), (run.stop - 1, run.stop)):
+                if 0 <= outside < phi.size:
                     ends.append(len(brackets))
-                    brackets.append((i, j, phi[inner], phi[outer]))
+                    brackets.append(levels[:, [inside, outside]])
                 else:
-                    ends.append((i, j, phi[inner]))
+                    ends.append((i, j, phi[inside]))
             spans.append(ends)
     edges = _refine(equations, one, two, brackets)
     for ends in spans:
@@ -137,19 +138,18 @@ def _search(equations: Equations, one: Pieces, two: Pieces) -> list[Gap]:
     return sorted(found, key=lambda gap: (gap.left.x, gap.right.x))
 
 
-def _strain(one: Pieces, two: Pieces, i: Any, j: Any, phi: Array) -> tuple[Array, Array, Array]:
-    """log B₁'B₂' and w₁, w₂ at levels of pairs of pieces."""
+def _levels(one: Pieces, two: Pieces, i: Any, j: Any, phi: Array) -> Array:
+    """Rows φ, log B₁'B₂', w₁, w₂ at levels of pairs of pieces."""
     i, j = (np.broadcast_to(np.asarray(k), phi.shape) for k in (i, j))
     w1, w2 = one.invert(i, phi), two.invert(j, phi)
-    return one.values(w1)[2] + two.values(w2)[2], w1, w2
+    strain = one.values(w1)[2] + two.values(w2)[2]
+    return np.array([phi, np.where(np.isnan(strain), 60.0, strain), w1, w2])
 
 
-def _zoom(
-    one: Pieces, two: Pieces, i: int, j: int, phi: Array, strain: Array
-) -> tuple[Array, Array]:
+def _zoom(one: Pieces, two: Pieces, i: int, j: int, levels: Array) -> Array:
     """Levels added around each local minimum that is not far above 0: narrow gaps."""
     for _ in range(4):
-        strain = np.where(np.isnan(strain), 60.0, strain)
+        phi, strain = levels[:2]
         inner = strain[1:-1]
         rise = np.minimum(strain[:-2], strain[2:]) - inner
         depth = np.maximum(strain[:-2], strain[2:]) - inner  # a parabola falls by less
@@ -160,39 +160,43 @@ def _zoom(
         new = np.setdiff1d(np.concatenate(extra), phi)
         if not new.size:
             break
-        value = _strain(one, two, i, j, new)[0]
-        order = np.argsort(np.concatenate([phi, new]), kind="stable")
-        phi = np.concatenate([phi, new])[order]
-        strain = np.concatenate([strain, value])[order]
-    return phi, strain
+        levels = np.concatenate([levels, _levels(one, two, i, j, new)], axis=1)
+        levels = levels[:, np.argsort(levels[0], kind="stable")]
+    return levels
 
 
-def _refine(
-    equations: Equations, one: Pieces, two: Pieces, brackets: list[tuple[int, int, float, float]]
-) -> list[Edge]:
-    """The edges in brackets of levels: Illinois' rule, every third step a bisection."""
+def _refine(equations: Equations, one: Pieces, two: Pieces, brackets: list[Array]) -> list[Edge]:
+    """Edges between a level in a gap and one outside: Illinois' rule on the strain along w₁.
+
+    A bracket has the rows φ, log B₁'B₂', w₁, w₂ and the columns inside, outside.
+    """
     if not brackets:
         return []
-    i, j = (np.array([b[k] for b in brackets]) for k in (0, 1))
-    inner, outer = (np.array([b[k] for b in brackets]) for k in (2, 3))
-    at_inner = np.minimum(_strain(one, two, i, j, inner)[0], -1e-300)
-    at_outer = np.maximum(_strain(one, two, i, j, outer)[0], 1e-300)
+    phi, strain, first, second = np.moveaxis(np.array(brackets), 0, -1)
+    rising = phi[0] < phi[1]
+    at_inner, at_outer = np.minimum(strain[0], -1e-300), np.maximum(strain[1], 1e-300)
+    inner, outer = first
+    low, high = second  # w₂ lies between, as the level does
     side = np.zeros(inner.size)
-    middle = inner
+    w1, w2 = inner, low
     for step in range(60):
         with np.errstate(invalid="ignore"):
-            middle = outer - at_outer * (outer - inner) / (at_outer - at_inner)
-        between = (middle - inner) * (middle - outer) < 0
-        middle = np.where(between & (step % 3 < 2), middle, (inner + outer) / 2)
-        value = _strain(one, two, i, j, middle)[0]
+            w1 = outer - at_outer * (outer - inner) / (at_outer - at_inner)
+        between = (w1 - inner) * (w1 - outer) < 0
+        w1 = np.where(between & ((step < 6) | (step % 3 < 2)), w1, (inner + outer) / 2)
+        level, _, strain1 = one.values(w1)
+        below, above = np.where(rising, low, high), np.where(rising, high, low)
+        start = low + (high - low) * (w1 - inner) / np.where(outer == inner, 1.0, outer - inner)
+        w2, strain2 = two.solve(level, below, above, start)
+        value = strain1 + strain2
         gap = value <= 0
         at_outer = np.where(gap & (side < 0), at_outer / 2, np.where(gap, at_outer, value))
         at_inner = np.where(gap, value, np.where(side > 0, at_inner / 2, at_inner))
         side = np.where(gap, -1.0, 1.0)
-        inner, outer = np.where(gap, middle, inner), np.where(gap, outer, middle)
-        if np.all((np.abs(value) < 1e-10) | (np.abs(outer - inner) < 1e-13)):
+        inner, outer = np.where(gap, w1, inner), np.where(gap, outer, w1)
+        low, high = np.where(gap, w2, low), np.where(gap, high, w2)
+        if np.all((np.abs(value) < 1e-10) | (np.abs(outer - inner) < 1e-15 * np.abs(w1))):
             break
-    _, w1, w2 = _strain(one, two, i, j, middle)
     x = equations.location(w1, w2)
     return [Edge(float(p), float(q), float(r), False) for p, q, r in zip(x, w1, w2)]
 

@@ -40,7 +40,9 @@ class Pieces:
         self.values, self.unit = values, unit
         tables = []
         for a, b in gaps:
-            w = _positions(a, b, term.radius)
+            # a pole of H inside, where N = 0: next to one of small residue the level turns steep
+            cuts = [a, *term.ends[(term.ends > a) & (term.ends < b)], b]
+            w = np.concatenate([_positions(*pair, term.radius) for pair in pairwise(cuts)])
             for end in (a, b):  # H' is sampled next to a wall, H cancels next to its zeros
                 near = term.finest * abs(end) if end in term.walls else 1e-8 * term.radius
                 w = w[np.abs(w - end) > near]
@@ -94,13 +96,20 @@ class Pieces:
         level = self.unsqueeze(phi)
         k = np.searchsorted(self.keys, 2.0 * piece + phi, side="right")
         k = np.clip(k, self.starts[piece] + 1, self.starts[piece + 1] - 1)
-        below, above = self.points[k - 1].copy(), self.points[k].copy()
         share = (2.0 * piece + phi - self.keys[k - 1]) / (self.keys[k] - self.keys[k - 1])
-        w = below + np.clip(share, 0.0, 1.0) * (above - below)
+        w = self.points[k - 1] + np.clip(share, 0, 1) * (self.points[k] - self.points[k - 1])
+        # a point more on either side: next to φ = 1 the keys are too coarse to tell the bracket
+        below = self.points[np.maximum(k - 2, self.starts[piece])]
+        above = self.points[np.minimum(k + 1, self.starts[piece + 1] - 1)]
+        return self.solve(level, below, above, w)[0]
+
+    def solve(self, level: Array, below: Array, above: Array, start: Array) -> tuple[Array, Array]:
+        """w of that level by Newton's method in a bracket; and its share of log B₁'B₂'."""
+        w, strain = start.copy(), np.empty_like(start)
         active = np.arange(w.size)
         for _ in range(60):
             at = w[active]
-            value, slope, _ = self.values(at)
+            value, slope, strain[active] = self.values(at)
             error = value - level[active]
             low = error < 0
             below[active] = np.where(low, at, below[active])
@@ -117,7 +126,7 @@ class Pieces:
             active = active[moved]
             if not active.size:
                 break
-        return np.asarray(w)
+        return w, strain
 
 
 def _positions(a: float, b: float, size: float) -> Array:

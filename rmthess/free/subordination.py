@@ -94,8 +94,7 @@ class Subordination:
             ours = ours[left_to_do[ours]]
             if ours.size:
                 guess = self._guess(k, flat[ours].real)
-                a, b, good = self._continuation.newton(flat[ours], *guess, 12)
-                good &= self._continuation.certified(a, b, flat[ours])
+                a, b, good, _ = self._continuation.newton(flat[ours], *guess, 20)
                 w1[ours[good]], w2[ours[good]] = a[good], b[good]
                 left_to_do[ours[good]] = False
         rest = finite[left_to_do[finite]]
@@ -145,20 +144,21 @@ class Subordination:
             z = x.astype(complex)
             w = np.full((2, z.size), np.nan + 1j * np.nan)
             w[:, middle] = self._continuation.descend(z[middle])
-            first, last = np.flatnonzero(middle)[[0, -1]]
-            for edge, start, ours, angle in (
-                (left, first, np.flatnonzero(_ANGLES < -_FEW), theta),
-                (right, last, np.flatnonzero(_ANGLES > _FEW), rest),
-            ):
-                at = np.array([[edge.first], [edge.second]])
-                guess = at + (w[:, [start]] - at) * angle[ours] / angle[start]
-                a, b, good = self._continuation.newton(z[ours], guess[0], guess[1], 20)
-                good &= self._continuation.certified(a, b, z[ours])
-                w[:, ours] = np.where(good, [a, b], guess)
-                missing = ours[~good]
-                if missing.size:
-                    again = np.array(self._continuation.descend(z[missing]))
-                    w[:, missing] = np.where(np.isnan(again), w[:, missing], again)
+            near = np.where(
+                _ANGLES < 0, [[left.first], [left.second]], [[right.first], [right.second]]
+            )
+            angle = np.where(_ANGLES < 0, theta, rest)
+            start = np.where(_ANGLES < 0, *np.flatnonzero(middle)[[0, -1]])
+            guess = near + (w[:, start] - near) * angle / angle[start]
+            outer = np.flatnonzero(~middle)
+            a, b, good, _ = self._continuation.newton(
+                z[outer], guess[0, outer], guess[1, outer], 20
+            )
+            w[:, outer] = np.where(good, [a, b], guess[:, outer])
+            missing = outer[~good]
+            if missing.size:
+                again = np.array(self._continuation.descend(z[missing]))
+                w[:, missing] = np.where(np.isnan(again), w[:, missing], again)
             usable = np.isfinite(w).all(axis=0)
             if np.count_nonzero(usable) < 4:
                 usable, w = np.ones(z.size, bool), np.full(w.shape, 1j * self.width)

@@ -23,7 +23,7 @@ from rmthess.laws.kernel_law import (
 )
 from rmthess.laws.law import Law
 from rmthess.laws.transforms import r_transform
-from rmthess.measure import SpectralMeasure, check_order
+from rmthess.measure import DiscreteMeasure, SpectralMeasure, check_order
 
 Array = NDArray[np.float64]
 
@@ -74,7 +74,13 @@ class Compression(KernelLaw):
             np.concatenate([self._semicircle * weights, kept * residues]),
             float(self.fraction),
             kept * mean,
+            self._origin(nodes, weights),
         )
+
+    def _origin(self, nodes: Array, weights: Array) -> tuple[float, float] | None:
+        """K(0) = 0 and K'(0) = 1 - (1 - α)/p at an atom 0 of mass p, a pole of m = -G/α."""
+        mass = weights[nodes == 0].sum()
+        return (0.0, 1 - (1 - float(self.fraction)) / float(mass)) if mass > 0 else None
 
     @cached_property
     def kernel(self) -> Kernel:
@@ -115,6 +121,28 @@ class Compression(KernelLaw):
         left = [(float(t), (float(p) - 1 + alpha) / alpha) for t, p in masses]
         return tuple((t, p) for t, p in left if p > 1e-14)
 
+    @cached_property
+    def _beside_atoms(self) -> list[tuple[float, Compression]]:
+        """Atoms t of mass near 1 - α, where the density is 1/√|x - t|, and the law shifted to t."""
+        t, w = self._nodes
+        hard = (np.abs(1 - (1 - float(self.fraction)) / w) < 1e-2) & (t != 0)
+        return [
+            (float(place), Compression(DiscreteMeasure(t - place, w), self.fraction))
+            for place in t[hard if not self._semicircle else []]
+        ]
+
+    def density(self, x: Any) -> Any:
+        """Next to such an atom from the shifted law, whose small ω there keeps its digits."""
+        density = super().density(x)
+        if arithmetic(x).exact or not self._beside_atoms:
+            return density
+        points, density = np.asarray(x, float), np.array(density)
+        width = self.kernel.edges[-1] - self.kernel.edges[0]
+        for place, shifted in self._beside_atoms:
+            near = np.abs(points - place) <= 1e-3 * width
+            density[near] = super(Compression, shifted).density(points[near] - place)
+        return density[()]
+
     def _cauchy(self, omega: Any) -> Any:
         t, w = self._nodes
         if arithmetic(omega).exact:
@@ -137,6 +165,10 @@ class Compression(KernelLaw):
     def _transform(self, omega: Any, z: Any) -> Any:
         return -self._cauchy(omega) / self.fraction
 
+    def _partials(self, omega: Any, z: Any) -> tuple[Any, Any]:
+        t, w = self._nodes
+        return (1 / (omega[..., None] - t) ** 2) @ w / self.fraction, 0.0
+
     def _argument(self, omega: Any, x: Any) -> Any:
         """L = (Σ_j w_j log(ω - t_j) + v G²/2 + (1 - α) log G)/α, G in the lower half-plane."""
         t, w = self._nodes
@@ -144,6 +176,13 @@ class Compression(KernelLaw):
         total = np.angle(omega[..., None] - t) @ w + self._semicircle / 2 * np.imag(g**2)
         total -= (1 - self.fraction) * np.arctan2(np.abs(np.imag(g)), np.real(g))
         return total / self.fraction
+
+    def sample(self, dim: int, rng: np.random.Generator) -> Array:
+        """Eigenvalues (dim,) of Qᵀ A Q, A of side dim/α rounded, Q random orthonormal: O(dim³)."""
+        side = max(check_order("dim", dim), round(dim / float(self.fraction)))
+        levels = np.asarray(self.population.quantile((np.arange(side) + 0.5) / side), float)
+        q, _ = np.linalg.qr(rng.standard_normal((side, dim)))
+        return np.linalg.eigvalsh(q.T @ (levels[:, None] * q))
 
     def free_cumulants(self, order: int) -> list[Any]:
         """κ_n = α^(n-1) κ_n(μ)."""

@@ -71,6 +71,10 @@ class DeformedWigner(KernelLaw):
             return sum(wj / (tj - omega) for tj, wj in pairs)
         return (1 / (t - omega[..., None])) @ w
 
+    def _partials(self, omega: Any, z: Any) -> tuple[Any, Any]:
+        t, w = self._nodes
+        return (1 / (t - omega[..., None]) ** 2) @ w, 0.0
+
     def _argument(self, omega: Any, x: Any) -> Any:
         """L = ∫ log(ω - t) dμ + v m²/2."""
         t, w = self._nodes

@@ -43,23 +43,36 @@ class LevyLaw(KernelLaw):
     @cached_property
     def kernel(self) -> Kernel:
         drift, jumps, weights = self.levy
-        return Kernel(jumps, weights, 1.0, drift)
+        return Kernel(jumps, weights, 1.0, drift, self._origin)
+
+    @property
+    def _origin(self) -> tuple[float, float] | None:
+        """K(0) and K'(0), at the pole of m = -1/ω; None where a semicircle takes it away."""
+        drift, jumps, weights = self.levy
+        if (jumps == 0).any():
+            return None
+        terms = weights / jumps
+        value, slope = drift - float(np.sum(terms)), 1 - float(np.sum(terms / jumps))
+        noise = 4e-16 * jumps.size  # roundings of the sums
+        size = abs(drift) + float(np.abs(terms).sum())
+        return (
+            0.0 if abs(value) <= 25 * noise * size else value,
+            0.0 if abs(slope) <= noise else slope,
+        )
 
     @property
     def atoms(self) -> tuple[tuple[Any, Any], ...]:
         """G = 1/ω has a pole where ω = 0: of mass K'(0), if that is positive, at K(0)."""
-        poles, residues = self.kernel.poles, self.kernel.residues
-        if (poles == 0).any():
+        if self._origin is None:
             return ()
-        mass = 1 - float(np.sum(residues / poles**2))
-        if mass <= 1e-15 * poles.size:
-            return ()
-        location = self.kernel.offset - float(np.sum(residues / poles))
-        scale = abs(self.kernel.offset) + float(np.abs(residues / poles).sum())
-        return ((0.0 if abs(location) <= 1e-14 * scale else location, mass),)
+        location, mass = self._origin
+        return ((location, mass),) if mass > 0 else ()
 
     def _transform(self, omega: Any, z: Any) -> Any:
         return -1 / omega
+
+    def _partials(self, omega: Any, z: Any) -> tuple[Any, Any]:
+        return 1 / omega**2, 0.0
 
     def _argument(self, omega: Any, x: Any) -> Any:
         """L = log ω + Σ p_j [(log(ω - t_j) - log ω)/t_j² + 1/(t_j(ω - t_j))], p/(2ω²) for t = 0."""
@@ -82,6 +95,24 @@ class LevyLaw(KernelLaw):
         drift, jumps, weights = self.levy
         w = np.asarray(w)
         return (drift + (w[..., None] / (1 - jumps * w[..., None])) @ weights)[()]
+
+    def sample(self, dim: int, rng: np.random.Generator) -> Array:
+        """Eigenvalues (dim,) of c + W + Σ_j t_j X_j X_jᵀ: O(dim³).
+
+        W is GOE of variance p_j where t_j = 0; X_j (dim, dim p_j/t_j²), the second side rounded,
+        has entries of variance 1/dim; c = drift - Σ p_j/t_j.
+        """
+        side = check_order("dim", dim)
+        drift, jumps, weights = self.levy
+        total = np.zeros((side, side))
+        for t, p in zip(jumps.tolist(), weights.tolist(), strict=True):
+            if t == 0:
+                noise = rng.standard_normal((side, side)) * np.sqrt(p / (2 * side))
+                total += noise + noise.T
+            else:
+                total += t / side * _wishart(side, max(1, round(side * p / t**2)), rng)
+                drift -= p / t
+        return np.asarray(np.linalg.eigvalsh(total + drift * np.eye(side)), float)
 
     def free_cumulants(self, order: int) -> list[Any]:
         """drift, then Σ_j p_j t_j^(n-2)."""
@@ -113,6 +144,16 @@ class LevyLaw(KernelLaw):
             raise ValueError("c must not be 0; the law of 0 X is an atom")
         total = float(weights.sum())
         return FreeLevy(c * drift, DiscreteMeasure(c * jumps, weights / total), c**2 * total)
+
+
+def _wishart(side: int, samples: int, rng: np.random.Generator) -> Array:
+    """X Xᵀ, X (side, samples) standard normal; of many samples by Bartlett's triangular factor."""
+    if samples < side:
+        factor = rng.standard_normal((side, samples))
+    else:
+        factor = np.tril(rng.standard_normal((side, side)), -1)
+        factor[np.diag_indices(side)] = np.sqrt(rng.chisquare(samples - np.arange(side)))
+    return np.asarray(factor @ factor.T)
 
 
 @dataclass(frozen=True)
@@ -166,6 +207,12 @@ class FreeCompoundPoisson(LevyLaw):
         )
 
     @property
+    def _origin(self) -> tuple[float, float] | None:
+        """K(0) = 0 and K'(0) = 1 - rate P(t ≠ 0)."""
+        t, w = self._jumps
+        return 0.0, 1 - float(self.rate) * (1 - float(w[t == 0].sum()))
+
+    @property
     def levy(self) -> Levy:
         t, w = self._jumps
         kept = t != 0
@@ -181,6 +228,14 @@ class FreeCompoundPoisson(LevyLaw):
         pairs = list(zip(map(mpmath.mpf, jumps), shares(weights, mpmath.mpf(1)), strict=True))
         drift = rate * mpmath.fsum(t * w for t, w in pairs)
         return [t for t, _ in pairs], [rate * w * t**2 for t, w in pairs], 1, drift
+
+    def sample(self, dim: int, rng: np.random.Generator) -> Array:
+        """Eigenvalues (dim,) of Σ_i t_i x_i x_iᵀ, t_i the quantiles of the jumps: O(dim³)."""
+        side = check_order("dim", dim)
+        count = max(1, round(float(self.rate) * side))
+        t = np.asarray(self.jumps.quantile((np.arange(count) + 0.5) / count), float)
+        x = rng.standard_normal((side, count)) / np.sqrt(side)
+        return np.linalg.eigvalsh((x * t) @ x.T)
 
     def equation(self, m: Any, z: Any) -> Any:
         """1 + z m - rate Σ_j w_j t_j m/(1 + t_j m), times its denominators."""

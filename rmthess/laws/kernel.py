@@ -25,6 +25,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.interpolate import CubicSpline
 
+from rmthess.laws.anchor import Anchor
+
 Array = NDArray[np.float64]
 Complex = NDArray[np.complex128]
 Terms = tuple[Sequence[Any], Sequence[Any], Any, Any]
@@ -35,12 +37,16 @@ _GRID = 257
 
 @dataclass(frozen=True, eq=False)
 class Kernel:
-    """K(ω) = slope ω + offset + Σ_j residues_j/(ω - poles_j), slope and residues positive."""
+    """K(ω) = slope ω + offset + Σ_j residues_j/(ω - poles_j), slope and residues positive.
+
+    ``origin`` is (K(0), K'(0)) where these are known better than from the sum.
+    """
 
     poles: Array
     residues: Array
     slope: float = 1.0
     offset: float = 0.0
+    origin: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         poles, index = np.unique(np.asarray(self.poles, float), return_inverse=True)
@@ -68,7 +74,14 @@ class Kernel:
             return 1.0, None
         unit = 2.0 ** round(float(np.log2(self._width)))
         residues = self.residues / unit / unit
-        return unit, Kernel(self.poles / unit, residues, self.slope, self.offset / unit)
+        origin = self.origin and (self.origin[0] / unit, self.origin[1])
+        return unit, Kernel(self.poles / unit, residues, self.slope, self.offset / unit, origin)
+
+    @cached_property
+    def _anchor(self) -> Anchor | None:
+        if self.origin is None or (self.poles == 0).any():
+            return None
+        return Anchor(*self.origin, self.poles, self.residues)
 
     def __call__(self, omega: Any) -> Any:
         return self._value_and_slope(np.asarray(omega))[0]
@@ -87,6 +100,14 @@ class Kernel:
         shape = np.shape(omega)
         value = self.slope * omega + self.offset + value.reshape(shape)
         return value, self.slope - slope.reshape(shape)
+
+    def rise(self, omega: Any) -> Any:
+        """K'."""
+        return self._value_and_slope(np.asarray(omega))[1]
+
+    def bend(self, omega: Any) -> Any:
+        """K''."""
+        return 2 * (1 / (omega[..., None] - self.poles) ** 3) @ self.residues
 
     def _pull(self, s: Array, y: ArrayLike) -> tuple[Array, Array]:
         """f = Σ residues/((s - pole)² + y) and -∂f/∂y."""
@@ -117,7 +138,11 @@ class Kernel:
             ends = self(pair)
             if ends[1] - ends[0] > 4e-16 * self._size(pair).max():
                 found += pair.tolist()
-        return np.sort(np.array(found))
+        turns = np.sort(np.array(found))
+        if self._anchor is not None:
+            near = self._anchor.near(turns)
+            turns[near] = self._anchor.turning_point(turns[near])
+        return turns
 
     @cached_property
     def _minima(self) -> tuple[Array, Array, Array]:
@@ -143,15 +168,20 @@ class Kernel:
     def cusps(self) -> Array:
         """K(s) where K' = K'' = 0: where two intervals touch, and the density is a cube root.
 
-        That is where the least value of Σ residues/(s - pole)² is the slope, to 1e-12 of it.
+        There the least value of Σ residues/(s - pole)² is the slope: to 1e-12 of it, or below it
+        with a gap that is lost in the roundings of its ends.
         """
         unit, scaled = self._scaled
         if scaled is not None:
             return unit * scaled.cusps
-        _, middle, _ = self._minima
+        low, middle, high = self._minima
         value = self._pull(middle, np.zeros(middle.size))[0]
-        touching = middle[np.abs(value - self.slope) <= 1e-12 * self.slope]
-        return np.sort(np.asarray(self(touching), float))
+        turns = self.turning_points
+        opened = np.searchsorted(turns, np.maximum(low, high)) > np.searchsorted(
+            turns, np.minimum(low, high)
+        )
+        touching = middle[(value <= (1 + 1e-12) * self.slope) & ~opened]
+        return np.asarray(self(touching), float)
 
     def _size(self, omega: Any) -> Any:
         """A bound on the terms of K(ω), whose roundings K(ω) has.
@@ -188,7 +218,11 @@ class Kernel:
         unit, scaled = self._scaled
         if scaled is not None:
             return unit * scaled.edges
-        return np.asarray(self(self.turning_points), float)
+        found = np.asarray(self(self.turning_points), float)
+        if self._anchor is not None:
+            near = self._anchor.near(self.turning_points)
+            found[near] = self._anchor(self.turning_points[near])
+        return found
 
     def height(self, s: Array) -> Array:
         """h(s): the root of Σ residues/((s - pole)² + h²) = slope, or 0; Newton in h²."""
@@ -238,6 +272,8 @@ class Kernel:
         if scaled is not None:
             return unit * scaled.solve(points / unit)
         flat = points.ravel()
+        below = flat.imag < 0
+        flat = np.where(below, np.conjugate(flat), flat)
         omega = np.full(flat.shape, np.nan + 1j * np.nan)
         finite = np.isfinite(flat)
         real = finite & (flat.imag == 0)
@@ -245,9 +281,13 @@ class Kernel:
         where = np.searchsorted(self.edges, x, side="right")
         on_edge = real & (where > 0) & (x == self.edges[np.maximum(where - 1, 0)])
         omega[on_edge] = self.turning_points[where[on_edge] - 1]
-        outside = real & ~on_edge & (where % 2 == 0)
-        if outside.any():
-            omega[outside] = self._beyond(x[outside], where[outside]).astype(complex)
+        off = finite & (flat.imag > 0)
+        room = np.abs(x[:, None] - self.edges).min(axis=1)
+        outside = ~on_edge & (where % 2 == 0) & (real | (off & (flat.imag <= 1e-9 * room)))
+        if outside.any():  # just above the axis ω moves by i Im z/K', to the square of 1e-9
+            s = self._beyond(x[outside], where[outside])
+            omega[outside] = s + 1j * flat.imag[outside] / self.rise(s)
+        off &= ~outside
         for index in range(0, self.edges.size, 2):
             inside = real & ~on_edge & (where == index + 1)
             if inside.any():
@@ -256,12 +296,12 @@ class Kernel:
                 theta = 2 * np.arcsin(np.sqrt(np.clip(share, 0.0, 1.0)))
                 guess = self._splines[index // 2](theta)
                 omega[inside] = self._inside(x[inside], guess, index)
-        off = finite & (flat.imag > 0)
         if off.any():
             omega[off] = self._above(flat[off])
-        below = finite & (flat.imag < 0)
-        if below.any():
-            omega[below] = np.conjugate(self._above(np.conjugate(flat[below])))
+        if self._anchor is not None:
+            near = finite & ~on_edge & self._anchor.near(omega)
+            omega[near] = self._anchor.polish(omega[near], flat[near], outside[near])
+        omega[below] = np.conjugate(omega[below])
         return omega.reshape(points.shape)
 
     def _newton(
@@ -298,9 +338,19 @@ class Kernel:
         """ω at x inside the interval that begins at turning point ``index``."""
         omega, done = self._newton(x.astype(complex), guess, 12)
         good = done & (omega.imag > 0)
+        doubtful = np.flatnonzero(good & (omega.imag < 1e-3 * self._width))
+        good[doubtful] = self._on_curve(omega[doubtful])
         if not good.all():
             omega[~good] = self._bisect(x[~good], index)
         return omega
+
+    def _on_curve(self, omega: Complex) -> NDArray[np.bool_]:
+        """Whether Σ residues/|ω - pole|² is the slope; at a real root it is the slope less K'.
+
+        A real root next to a cusp can have Im ω > 0 by a rounding error.
+        """
+        off = self._pull(omega.real, omega.imag**2)[0] - self.slope
+        return np.asarray(np.abs(off) <= 0.5 * np.abs(self.rise(omega)))
 
     def _bisect(self, x: Array, index: int) -> Complex:
         """ω by bisection in s = Re ω, along which x increases; then Newton's last digits."""

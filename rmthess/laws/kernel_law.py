@@ -44,6 +44,10 @@ class KernelLaw(Law):
         """m(z) where K(ω) = z, in the arithmetic of ω."""
 
     @abstractmethod
+    def _partials(self, omega: Any, z: Any) -> tuple[Any, Any]:
+        """∂m/∂ω and ∂m/∂z of that function."""
+
+    @abstractmethod
     def _argument(self, omega: Any, x: Any) -> Any:
         """Im L(x + i0), L(z) = ∫ log(z - t) dμ(t), where K(ω) = x."""
 
@@ -51,6 +55,10 @@ class KernelLaw(Law):
     def support(self) -> tuple[Interval, ...]:
         edges = [float(edge) for edge in self.kernel.edges]
         return tuple(zip(edges[::2], edges[1::2], strict=True))
+
+    @property
+    def cusps(self) -> tuple[float, ...]:
+        return tuple(self.kernel.cusps.tolist())
 
     def _omega(self, z: Any) -> Any:
         xp = arithmetic(z)
@@ -72,6 +80,25 @@ class KernelLaw(Law):
             for location, _ in self.atoms:
                 m = np.where(points == location, complex(np.inf, 0.0), m)
         return plain(m)
+
+    def stieltjes_and_slope(self, z: Any) -> tuple[Any, Any]:
+        """m' = (∂m/∂ω)/K' + ∂m/∂z."""
+        z = np.asarray(z, complex)
+        omega = self.kernel.solve(z)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            by_omega, by_z = self._partials(omega, z)
+            return self._transform(omega, z), by_omega / self.kernel.rise(omega) + by_z
+
+    @property
+    def edge_constants(self) -> Array:
+        """a = |∂m/∂ω| √(2/|K''|) at each edge: ω - s ~ √(2 (z - edge)/K''(s)); theory/edges.md.
+
+        Infinite at a hard edge, where m has its pole.
+        """
+        turns = self.kernel.turning_points
+        with np.errstate(divide="ignore", invalid="ignore"):
+            by_omega = self._partials(turns, self.kernel.edges)[0]
+            return np.asarray(np.abs(by_omega) * np.sqrt(2 / np.abs(self.kernel.bend(turns))))
 
     def density(self, x: Any) -> Any:
         xp = arithmetic(x)
@@ -96,7 +123,8 @@ class KernelLaw(Law):
             finite = np.where(at, (location + limit) / 2, finite)
         with np.errstate(divide="ignore", invalid="ignore"):
             value = 1 - self._argument(self.kernel.solve(finite), finite) / np.pi
-        return np.where(np.isnan(points), np.nan, np.clip(value, 0.0, 1.0))[()]
+        value = np.where(points < ends[0], 0.0, np.clip(value, 0.0, 1.0))  # 0/0 at 0 below a bulk
+        return np.where(np.isnan(points), np.nan, value)[()]
 
 
 def check_algebraic(law: Law, measure: SpectralMeasure) -> None:

@@ -10,6 +10,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import eigvalsh_tridiagonal
+from scipy.optimize import brentq
+from scipy.special import digamma
 
 from rmthess import jacobi
 from rmthess.arithmetic import arithmetic, check_positive, is_symbolic, plain
@@ -71,6 +73,12 @@ class MarchenkoPastur(Law):
         # the continuous part in the form that cancels neither at large |z| nor at 0
         smooth = xp.quotient(2, gap - z - xp.sqrt(z - a) * xp.sqrt(z - b))
         return smooth / q - xp.quotient(1 - 1 / q, z) if self._wide else smooth
+
+    def stieltjes_and_slope(self, z: Any) -> tuple[Any, Any]:
+        """m' = -m (q v m + 1)/(2 q v z m + z - v(1 - q))."""
+        m, q, v = self.stieltjes(z), self.ratio, self.variance
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return m, -m * (q * v * m + 1) / (2 * q * v * z * m + z - v * (1 - q))
 
     def equation(self, m: Any, z: Any) -> Any:
         """q v z m² + (z - v(1 - q)) m + 1."""
@@ -163,6 +171,28 @@ class MarchenkoPastur(Law):
         variance = measure.integrate(lambda x: (x - mean) ** 2)
         scale = mean if mean > 0 else float(np.sqrt(variance)) or 1.0
         return {"ratio": max(variance / scale**2, 1e-12), "variance": scale}
+
+    @classmethod
+    def likelihood_estimate(cls, eigenvalues: NDArray[np.float64]) -> dict[str, float]:
+        """Of a real Wishart matrix: v = mean, and Σ log λ = n log(2 v/s) + Σ_i ψ((s + 1 - i)/2).
+
+        The second fixes the number of samples s = n/ratio: its sufficient statistic is log det. A
+        singular matrix has rank s. Muirhead, *Aspects of Multivariate Statistical Theory* (1982),
+        section 3.2.
+        """
+        n, v = eigenvalues.size, float(eigenvalues.mean())
+        rank = int(np.count_nonzero(eigenvalues > n * np.finfo(float).eps * eigenvalues.max()))
+        if rank < n:
+            return {"ratio": n / rank, "variance": v}
+        wanted = float(np.sum(np.log(eigenvalues / v)))
+        index = np.arange(n)
+
+        def excess(log_surplus: float) -> float:
+            s = n - 1 + np.exp(log_surplus)
+            return float(n * np.log(2 / s) + digamma((s - index) / 2).sum()) - wanted
+
+        surplus = brentq(excess, np.log(1e-9), np.log(1e9 * n))
+        return {"ratio": n / (n - 1 + float(np.exp(surplus))), "variance": v}
 
     def dilate(self, c: Any) -> Law:
         positive = not is_symbolic(c) and bool(c > 0)

@@ -85,6 +85,10 @@ class Mixture(Law):
             raise ValueError("a Mixture needs a law among its measures; use mixture(...)")
 
     @property
+    def finest(self) -> float:  # type: ignore[override]
+        return max(law.finest for law, _ in self._laws)
+
+    @property
     def _laws(self) -> list[tuple[Law, Any]]:
         pairs = zip(self.measures, self.weights, strict=True)
         return [(part, weight) for part, weight in pairs if isinstance(part, Law)]
@@ -108,6 +112,15 @@ class Mixture(Law):
             else:
                 merged.append((left, right))
         return tuple(merged)
+
+    @property
+    def cusps(self) -> tuple[float, ...]:
+        """Those of a part where no other part has a density."""
+        found: list[float] = []
+        for law, _ in self._laws:
+            rest = [i for other, _ in self._laws if other is not law for i in other.support]
+            found += [x for x in law.cusps if not any(a <= x <= b for a, b in rest)]
+        return tuple(sorted(found))
 
     @property
     def atoms(self) -> tuple[tuple[Any, Any], ...]:
@@ -164,13 +177,8 @@ class Mixture(Law):
         return sum(weight * part.moment(k) for part, weight in pairs)
 
     def r_transform(self, w: Any) -> Any:
-        """R(w) = z - 1/w where -m(z) = w, by Newton's method; by Σ κ_n w^(n-1) near 0."""
-        w = np.asarray(w)
-        mean, ends = float(self.moment(1)), self.breakpoints
-        small = np.abs(w) * np.abs(ends - mean).max() < 1e-2  # the difference would cancel
-        kappa = [mean, *self.shift(-mean).free_cumulants(14)[1:]]
-        series = np.polyval(np.array(kappa[::-1], float), np.where(small, w, 0))
-        return np.where(small, series, r_transform(self, np.where(small, 0, w)))[()]
+        """R(w) = z - 1/w where -m(z) = w."""
+        return r_transform(self, w)
 
     def quadrature(self, nodes: int) -> tuple[Array, Array]:
         """The rules of the parts, side by side."""
@@ -179,6 +187,23 @@ class Mixture(Law):
         w = [weight * rule[1] for rule, weight in rules]
         w.append(np.array([float(mass) for _, mass in self._points]))
         return np.concatenate(x), np.concatenate(w)
+
+    def sample(self, dim: int, rng: np.random.Generator) -> Array:
+        """Eigenvalues (dim,) of a block-diagonal matrix, sides weights * dim rounded in turn.
+
+        A discrete part is its quantiles.
+        """
+        ends = np.rint(np.cumsum(np.array(self.weights, float)) * check_order("dim", dim))
+        sides = np.diff(ends.astype(int), prepend=0)
+        sides[-1] += dim - sides.sum()
+        blocks = [
+            part.sample(side, rng)
+            if isinstance(part, Law)
+            else np.asarray(part.quantile((np.arange(side) + 0.5) / side), float)
+            for part, side in zip(self.measures, sides.tolist(), strict=True)
+            if side > 0
+        ]
+        return np.sort(np.concatenate(blocks))
 
     def shift(self, c: Any) -> Law:
         return self._mapped(lambda law: law.shift(c), lambda nodes: nodes + float(c))

@@ -17,7 +17,7 @@ from rmthess.laws.cumulants import free_cumulants_from_moments
 from rmthess.laws.free_compound_poisson import FreeCompoundPoisson
 from rmthess.laws.kernel import Kernel, Terms
 from rmthess.laws.kernel_law import KernelLaw, check_algebraic, cleared, coefficients, shares
-from rmthess.laws.transforms import continued
+from rmthess.laws.transforms import r_transform
 from rmthess.measure import SpectralMeasure, check_order
 
 Array = NDArray[np.float64]
@@ -74,6 +74,10 @@ class SampleCovariance(KernelLaw):
             return sum(wj * omega / (tj - omega) for tj, wj in pairs) / z
         return ((omega[..., None] / (t - omega[..., None])) @ w) / z
 
+    def _partials(self, omega: Any, z: Any) -> tuple[Any, Any]:
+        t, w = self._population
+        return ((t / (t - omega[..., None]) ** 2) @ w) / z, -self._transform(omega, z) / z
+
     def density(self, x: Any) -> Any:
         """The companion's, divided by q."""
         return self.companion.density(x) / self.ratio
@@ -94,18 +98,8 @@ class SampleCovariance(KernelLaw):
         return free_cumulants_from_moments(moments)
 
     def r_transform(self, w: Any) -> Any:
-        """R = (1 + q w R)/(1 + w R) ∫ t/(1 - t y) dH(t), y = w(1 + q w R)/(1 + w R)."""
-        t, p = self._population
-        q = float(self.ratio)
-
-        def equation(u: Any, R: Any) -> tuple[Any, Any]:
-            factor = (1 + q * u * R) / (1 + u * R)
-            slope = u * (q - 1) / (1 + u * R) ** 2  # of the factor in R
-            inverse = 1 / (1 - t * (u * factor)[..., None])
-            return R - factor * ((t * inverse) @ p), 1 - slope * ((t * inverse**2) @ p)
-
-        spread = np.sqrt(self.moment(2))
-        return continued(equation, w, float(p @ t), float(spread))
+        """From the Stieltjes transform: the population's R enters at a point that depends on R."""
+        return r_transform(self, w)
 
     def equation(self, m: Any, z: Any) -> Any:
         """m - Σ_j w_j/(t_j(1 - q - q z m) - z), times its denominators."""

@@ -8,6 +8,7 @@ from math import comb
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rmthess import jacobi
 from rmthess.arithmetic import arithmetic, check_finite, check_positive, plain
@@ -53,6 +54,12 @@ class Semicircle(Law):
         y = xp.point(z) - self.mean
         # the form that does not cancel at large |z|
         return -xp.quotient(2, y + xp.sqrt(y - self._radius) * xp.sqrt(y + self._radius))
+
+    def stieltjes_and_slope(self, z: Any) -> tuple[Any, Any]:
+        """m' = -m/(2 v m + z - mean)."""
+        m = self.stieltjes(z)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return m, -m / (2 * self.variance * m + z - self.mean)
 
     def equation(self, m: Any, z: Any) -> Any:
         """v m² + (z - mean) m + 1."""
@@ -116,6 +123,15 @@ class Semicircle(Law):
     def moment_estimate(cls, measure: SpectralMeasure) -> dict[str, float]:
         mean = measure.moment(1)
         return {"variance": measure.integrate(lambda x: (x - mean) ** 2), "mean": mean}
+
+    @classmethod
+    def likelihood_estimate(cls, eigenvalues: NDArray[np.float64]) -> dict[str, float]:
+        """Of a GOE matrix: v = n Σ(λ - mean)²/(n(n+1) - 2), unbiased."""
+        n, mean = eigenvalues.size, float(eigenvalues.mean())
+        return {
+            "variance": n * float(np.sum((eigenvalues - mean) ** 2)) / (n * (n + 1) - 2),
+            "mean": mean,
+        }
 
     def shift(self, c: Any) -> Semicircle:
         return Semicircle(self.variance, self.mean + c)

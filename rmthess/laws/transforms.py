@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rmthess.laws.law import Law
 from rmthess.measure import DiscreteMeasure, LanczosMeasure, SpectralMeasure
 
 Equation = Callable[[Any, Any], tuple[Any, Any]]
@@ -17,31 +18,48 @@ Equation = Callable[[Any, Any], tuple[Any, Any]]
 def continued(equation: Equation, w: Any, mean: float, spread: float) -> Any:
     """R(w) as the solution of an equation E(u, R) = 0 from R = mean at u = 0 along u = s w, s to 1.
 
-    ``equation`` returns E and ∂E/∂R; Newton's method in each of 32 steps. No 1/w occurs, so that
-    small w keep their digits. Where a branch point lies on the way: NaN and a warning.
+    ``equation`` returns E and ∂E/∂R. Newton's method in steps of s that are halved until each of
+    its corrections is less than a quarter of the one before: then it stays on the branch. No 1/w
+    occurs, so that small w keep their digits. Where a branch point lies on the way: NaN.
     """
     w = np.asarray(w)
     flat = w.ravel()
     R = np.full(flat.shape, mean, np.result_type(flat.dtype, float))
+    s, ahead = np.zeros(flat.shape), np.ones(flat.shape)
+    active = np.flatnonzero(np.isfinite(flat))
+    while active.size:
+        goal = np.minimum(s[active] + ahead[active], 1.0)
+        trial, good = _newton_quarters(equation, goal * flat[active], R[active], spread)
+        R[active] = np.where(good, trial, R[active])
+        s[active] = np.where(good, goal, s[active])
+        ahead[active] *= np.where(good, 2.0, 0.5)
+        active = active[(s[active] < 1) & (ahead[active] > 1e-6)]
+    R = np.where((s == 1) | np.isnan(flat), R + 0 * flat, np.nan)
+    return R.reshape(w.shape)[()]
+
+
+def _newton_quarters(equation: Equation, u: Any, R: Any, spread: float) -> tuple[Any, Any]:
+    """Newton's method, and where every correction was less than a quarter of the last."""
+    last, good = np.full(R.shape, spread / 2), np.ones(R.shape, bool)
     with np.errstate(all="ignore"):
-        for s in np.linspace(0, 1, 33)[1:] ** 2:
-            start, change = R, np.full(R.shape, np.nan, R.dtype)
-            for _ in range(12):
-                error, rise = equation(s * flat, R)
-                change = error / rise
-                R = R - change
-                if np.all(~(np.abs(change) > 1e-15 * (np.abs(R) + spread))):
-                    break
-            settled = np.abs(change) <= 1e-13 * (np.abs(R) + spread)
-            R = np.where(settled & (np.abs(R - start) <= 0.5 * np.abs(start) + spread), R, np.nan)
-    lost = np.isnan(R) & ~np.isnan(flat)
+        for _ in range(30):
+            error, rise = equation(u, R)
+            change = np.abs(error / rise)
+            R = R - error / rise
+            small = change <= 1e-14 * (np.abs(R) + spread)
+            good &= small | (change <= last / 4)
+            last = change
+            if np.all(small | ~good):
+                break
+    return R, good & small
+
+
+def _warn_of(lost: NDArray[np.bool_], reason: str) -> None:
     if lost.any():
         warnings.warn(
-            f"R-transform has no value at {np.count_nonzero(lost)} of {lost.size} points: "
-            "w lies beyond a branch point",
+            f"R-transform has no value at {np.count_nonzero(lost)} of {lost.size} points: {reason}",
             stacklevel=3,
         )
-    return R.reshape(w.shape)[()]
 
 
 def _of_atoms(measure: DiscreteMeasure, w: Any) -> Any:
@@ -57,7 +75,9 @@ def _of_atoms(measure: DiscreteMeasure, w: Any) -> Any:
     mean, w = float(measure.moment(1)), np.asarray(w)
     if np.iscomplexobj(w):
         spread = np.sqrt(measure.moment(2) - mean**2)
-        return continued(equation, w, mean, float(spread))
+        found = continued(equation, w, mean, float(spread))
+        _warn_of(np.isnan(found) & ~np.isnan(w), "w lies beyond a branch point")
+        return found
     flat = w.ravel().astype(float)
     with np.errstate(all="ignore"):  # all of 1 + w(R - t) positive, and R between mean and end
         low = np.where(flat > 0, np.fmax(mean, t[-1] - 1 / flat), t[0])
@@ -79,33 +99,41 @@ def r_transform(measure: SpectralMeasure, w: Any) -> Any:
     """R(w) = z - 1/w where G(z) = -m(z) = w, the branch with R(0) = mean.
 
     Real w: G decreases from its value at the right end of the measure to 0 at infinity, and
-    likewise on the left, so bisection finds z. Complex w: Newton's method from z = 1/w + mean +
-    variance w. A point without a solution, such as a real w beyond those end values, is NaN and
-    warned of.
+    likewise on the left, so bisection finds z. Complex w: along s w from R(0). Near w = 0, where
+    the difference would cancel: Σ κ_n w^(n-1). A point without a solution, such as a real w beyond
+    those end values, is NaN and warned of.
     """
     if isinstance(measure, LanczosMeasure):
         measure = measure.pooled
     if isinstance(measure, DiscreteMeasure):
         return _of_atoms(measure, w)
+    if not isinstance(measure, Law):
+        raise TypeError(f"an R-transform is of a law or a measure, got {type(measure).__name__}")
     w = np.asarray(w)
     mean = float(measure.moment(1))
-    zero = w == 0
-    safe = np.where(zero, 1.0, w)
+    centred = [float(kappa) for kappa in measure.shift(-mean).free_cumulants(14)[1:]]
+    small = np.abs(w) * np.abs(measure.breakpoints - mean).max() < 1e-2
+    series = mean + w * np.polyval(centred[::-1], np.where(small, w, 0))
+    safe = np.where(small, 1.0, w)
+    if np.iscomplexobj(w):
+        R: Any = continued(_equation(measure), np.where(small, np.nan, w), mean, centred[0] ** 0.5)
+    else:
+        R = _outside(measure, safe.astype(float)) - 1 / safe
     with np.errstate(all="ignore"):
-        if np.iscomplexobj(w):
-            variance = float(measure.moment(2)) - mean**2
-            z: Any = _newton(measure, safe, 1 / safe + mean + variance * safe)
-        else:
-            z = _outside(measure, safe.astype(float))
-        error = np.abs(-np.asarray(measure.stieltjes(z)) - safe)
-    good = zero | (error <= 1e-12 * np.abs(safe))
-    if not np.all(good):
-        warnings.warn(
-            f"R-transform has no value at {np.count_nonzero(~good)} of {good.size} points: "
-            "w lies beyond the range of -m outside the support",
-            stacklevel=2,
-        )
-    return np.where(good, np.where(zero, mean, z - 1 / safe), np.nan)[()]
+        error = np.abs(-np.asarray(measure.stieltjes(R + 1 / safe)) - safe)
+    lost = ~small & ~(error <= 1e-12 * np.abs(safe)) & ~np.isnan(w)
+    _warn_of(lost, "w lies beyond the range of -m outside the support")
+    return np.where(small, series, np.where(lost, np.nan, R))[()]
+
+
+def _equation(law: Law) -> Equation:
+    """(u - G(R + 1/u))/u²: R - mean to leading order."""
+
+    def equation(u: Any, R: Any) -> tuple[Any, Any]:
+        m, slope = law.stieltjes_and_slope(R + 1 / u)
+        return (u + m) / u**2, slope / u**2
+
+    return equation
 
 
 def _outside(measure: SpectralMeasure, w: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -122,17 +150,3 @@ def _outside(measure: SpectralMeasure, w: NDArray[np.float64]) -> NDArray[np.flo
             break
         z = np.asarray(step)
     return np.asarray(z)
-
-
-def _newton(measure: SpectralMeasure, w: Any, z: Any) -> Any:
-    for _ in range(60):
-        value = -np.asarray(measure.stieltjes(z))
-        h = 1e-6 * np.abs(z)
-        slope = (
-            (np.asarray(measure.stieltjes(z - h)) - np.asarray(measure.stieltjes(z + h))) / h / 2
-        )
-        change = (value - w) / slope
-        z = np.asarray(z - change)
-        if np.all(~(np.abs(change) > 1e-15 * np.abs(z))):
-            break
-    return z

@@ -31,8 +31,8 @@ class Uniform(Law):
     """ρ(x) = 1/(b - a) on a, b = left, right;  m(z) = log((z - b)/(z - a))/(b - a).
 
     With centre c and half width h, R(w) = c + h coth(h w) - 1/w. A population spectrum spread
-    evenly. Transforms in doubles and mpmath numbers, everything else in sympy too. Nica & Speicher,
-    *Lectures on the Combinatorics of Free Probability* (2006), lecture 12, for R.
+    evenly. Nica & Speicher, *Lectures on the Combinatorics of Free Probability* (2006), lecture 12,
+    for R.
 
     >>> Uniform(1.0, 3.0).moment(2)
     4.333333333333333
@@ -59,9 +59,9 @@ class Uniform(Law):
 
     def stieltjes(self, z: Any) -> Any:
         xp = arithmetic(z, self.left, self.right)
-        if xp.name == "sympy":
-            raise NotImplementedError("the transform of a uniform law has no sympy form here")
         z = xp.point(z)
+        if xp.name == "sympy":  # two logarithms: their quotient's would cut outside the support
+            return (xp.log(z - self.right) - xp.log(z - self.left)) / self._width
         if xp.exact:
             return _elementwise(self._exact_stieltjes)(z)
         half = self._width / 2
@@ -70,6 +70,11 @@ class Uniform(Law):
         with np.errstate(divide="ignore", invalid="ignore"):
             near = np.log((z - self.right) / half) - np.log((z - self.left) / half)
             return np.where(far, -2 * np.arctanh(1 / np.where(far, y, 2)), near)[()] / (2 * half)
+
+    def stieltjes_and_slope(self, z: Any) -> tuple[Any, Any]:
+        """m' = 1/((z - a)(z - b))."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return self.stieltjes(z), 1 / ((z - self.left) * (z - self.right))
 
     def _exact_stieltjes(self, z: Any) -> Any:
         mp = z.context
@@ -103,9 +108,9 @@ class Uniform(Law):
     def r_transform(self, w: Any) -> Any:
         """R(w) = c + h L(h w), L(t) = coth t - 1/t = t/(3 + t²/(5 + t²/(7 + ...)))."""
         xp = arithmetic(w, self.left, self.right)
-        if xp.name == "sympy":
-            raise NotImplementedError("the R-transform of a uniform law has no sympy form here")
         half = self._width / 2
+        if xp.name == "sympy":
+            return (self.left + self.right) / 2 + half / xp.tanh(half * w) - 1 / xp.point(w)
         t = half * (xp.real(w) if xp.exact else np.asarray(w))
         if xp.exact:
             langevin = _elementwise(_exact_langevin)(t)

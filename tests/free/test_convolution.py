@@ -314,6 +314,85 @@ def test_jacobi_coefficients_reproduce_the_moments():
             assert found == pytest.approx(law.moment(order), rel=1e-10)
 
 
+@pytest.mark.parametrize(
+    ("one", "two"),
+    [
+        # two atoms next to each other: a pole of H of small residue between two zeros
+        (([0.569, 0.58, 1.47], [0.5, 0.45, 0.05]), ([0.0, 0.0074, 0.5824], [0.36, 0.43, 0.21])),
+        # an atom of mass 4e-5: a zero of H within 3e-5 of its pole
+        (([0.777, 1.475], [0.99996, 4e-5]), ([0.7, 1.1, 1.5, 1.7], [0.09, 0.46, 0.14, 0.31])),
+        # three decades
+        (([1.0, 7.0, 40.0, 900.0], [0.4, 0.1, 0.2, 0.3]),
+         ([1.3, 55.0, 57.0, 610.0], [0.2, 0.35, 0.4, 0.05])),
+        (([0.0, 1.3, 310.0], [0.2, 0.5, 0.3]),
+         ([-640.0, -2.0, 33.0, 35.0], [0.1, 0.3, 0.4, 0.2])),
+    ],
+)  # fmt: skip
+def test_no_interval_of_a_product_is_missed(one, two):
+    """The masses add up to 1 and the mean is right; steep edges slow the quadrature."""
+    law = FreeProduct(rm.DiscreteMeasure(*one), rm.DiscreteMeasure(*two))
+    x, w = law.quadrature(3000)
+    assert w.sum() == pytest.approx(1, abs=1e-7)
+    assert w @ x == pytest.approx(law.moment(1), abs=1e-7 * (w @ np.abs(x)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["sum", "product"])
+def test_random_pairs_have_mass_one_and_their_moments(kind):
+    """60 pairs of up to five atoms, signed, in a product half of them over three decades."""
+    for seed in range(60):
+        rng = np.random.default_rng([seed, kind == "sum"])
+        one, two = random_atoms(rng, seed % 2, kind == "product"), random_atoms(rng, seed % 2)
+        law = (FreeSum if kind == "sum" else FreeProduct)(one, two)
+        x, w = law.quadrature(3000)
+        assert w.sum() == pytest.approx(1, abs=1e-5), seed  # edges like 1/√x of nearly equal atoms
+        for order in (1, 2, 3):
+            error = w @ x**order - law.moment(order)
+            assert abs(error) <= 1e-5 * (w @ np.abs(x) ** order), (seed, order)
+
+
+def random_atoms(rng, decades, positive=False):
+    count = rng.integers(2, 6)
+    nodes = np.exp(rng.uniform(0, 3 * np.log(10), count)) if decades else rng.uniform(0, 3, count)
+    signs = 1 if positive else rng.choice([-1, 1], count)
+    return rm.DiscreteMeasure(signs * nodes, rng.dirichlet(np.full(count, 2.0)))
+
+
+@pytest.mark.parametrize("mass", [1e-2, 1e-4, 1e-7])
+def test_an_edge_that_nearly_touches_that_of_a_term_is_found(mass):
+    """An atom of little mass moves a semicircle's edge by its square: the kernel knows where."""
+    atoms, noise = rm.DiscreteMeasure([-0.22, 0.46], [1 - mass, mass]), rm.Semicircle(2.47, 0.3)
+    same(FreeSum(atoms, noise), rm.boxplus(atoms, noise))
+
+
+def test_next_to_an_atom_in_the_bulk_the_density_keeps_its_digits():
+    """The atom at 0 is the pole of m; within 1e-4 of it the density varies by 1e-4."""
+    one = rm.DiscreteMeasure([0.0, 1.27, 2.51], [0.1, 0.5, 0.4])
+    law = FreeProduct(one, rm.Semicircle(0.91, 0.95))
+    assert law.atoms == ((0.0, pytest.approx(0.1)),)
+    far = law.density(np.array([-1e-3, 1e-3]))
+    near = 10.0 ** -np.arange(4, 17)
+    for x in (near, -near):
+        np.testing.assert_allclose(law.density(x), far.mean(), rtol=1e-3)
+    assert np.ptp(law.density(near[4:])) < 1e-7
+
+
+def test_a_sum_of_a_product_is_computed_without_a_warning():
+    """The inner law has an atom, and zeros of its transform within a gap."""
+    inner = FreeProduct(rm.DiscreteMeasure([0.0, 1.34], [0.36, 0.64]), rm.MarchenkoPastur(1.0, 1.1))
+    law = FreeSum(inner, Uniform(-1.1, 2.7))
+    x, w = law.quadrature(200)
+    assert not np.isnan(w).any()
+    assert w.sum() == pytest.approx(1, abs=1e-9)
+    assert w @ x**2 == pytest.approx(law.moment(2), abs=1e-8)
+
+
+def test_quantiles_of_a_law_with_a_narrow_gap_invert_the_cdf():
+    law = FreeSum(COIN, rm.Semicircle(1 - 1e-4))
+    p = np.linspace(0.001, 0.999, 500)
+    np.testing.assert_allclose(law.cdf(law.quantile(p)), p, atol=1e-12)
+
+
 # ---------------------------------------------------------------------------- random matrices
 
 

@@ -206,7 +206,7 @@ def test_a_failure_is_nan_and_one_warning(monkeypatch):
     monkeypatch.setattr(
         Continuation,
         "newton",
-        lambda self, z, w1, w2, rounds: (w1, w2, np.zeros(z.shape, bool)),
+        lambda self, z, w1, w2, rounds: (w1, w2, np.zeros(z.shape, bool), np.array([w1, w2])),
     )
     with pytest.warns(UserWarning, match="no certified solution at 3 of 3 points") as caught:
         density = law.density(left + (right - left) * np.array([0.2, 0.5, 0.7]))

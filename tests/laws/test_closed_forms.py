@@ -11,6 +11,7 @@ from math import comb
 import mpmath
 import numpy as np
 import pytest
+import sympy
 
 import rmthess as rm
 from rmthess.laws.mixture import Mixture
@@ -21,6 +22,18 @@ def distance(law, values):
 
 
 # ---------------------------------------------------------------------------- Uniform, arcsine
+
+
+def test_the_transforms_of_a_uniform_law_are_formulas():
+    a, b, w = sympy.symbols("a b w", real=True)
+    law = rm.Uniform(a, b)
+    z = sympy.Symbol("z")
+    assert sympy.simplify(sympy.diff(law.stieltjes(z), z) - 1 / ((z - a) * (z - b))) == 0
+    series = sympy.series(law.r_transform(w), w, 0, 4).removeO()
+    assert sympy.simplify(series.coeff(w, 1) - (b - a) ** 2 / 12) == 0
+    assert sympy.simplify(series.coeff(w, 3) + (b - a) ** 4 / 720) == 0
+    inside = law.stieltjes(z).subs({a: -1, b: 2, z: sympy.Rational(1, 3)})  # from above
+    assert complex(inside) == pytest.approx(complex(rm.Uniform(-1.0, 2.0).stieltjes(1 / 3)))
 
 
 def test_the_uniform_transform_is_right_from_one_millionth_to_ten_to_the_hundred():

@@ -261,6 +261,44 @@ def test_r_transforms_keep_their_digits_at_tiny_arguments():
         np.testing.assert_allclose(law.r_transform(w), wanted, rtol=1e-13)
 
 
+@pytest.mark.parametrize("ratio", [0.3, 2.5])
+def test_the_r_transform_of_a_sample_covariance_law_reaches_its_edges_and_no_further(ratio):
+    """R(G(z)) + 1/G(z) = z up to 1e-6 of an edge; beyond G there: NaN and a warning."""
+    law = SampleCovariance(ratio, THREE)
+    left, right = law.breakpoints[[0, -1]]
+    z = np.concatenate([left - 10.0 ** np.arange(-6, 3), right + 10.0 ** np.arange(-6, 3)])
+    w = -law.stieltjes(z).real
+    np.testing.assert_allclose(law.r_transform(w) + 1 / w, z, rtol=1e-13, atol=1e-14)
+    z = right * np.array([0.5 + 1j, 2 + 0.3j, -1 + 0.1j])
+    w = -law.stieltjes(z)
+    np.testing.assert_allclose(law.r_transform(w) + 1 / w, z, rtol=1e-13)
+    beyond = -law.stieltjes(right).real * 1.01
+    with pytest.warns(UserWarning, match="no value at 1 of 2 points"):
+        found = law.r_transform([beyond, 0.5 * beyond])
+    assert np.isnan(found[0])
+    assert np.isfinite(found[1])
+
+
+def test_a_real_root_next_to_a_cusp_is_not_taken_for_the_density():
+    """Against the Cardano root of ω³ - x ω² + (v - 1) ω + x = 0, v next to 1."""
+    x = np.concatenate([np.linspace(-1e-5, 1e-5, 2001), np.linspace(-2.5, 2.5, 2001)])
+    for epsilon in (1e-3, 1e-5, 1e-7, -1e-7):
+        v = 1 + epsilon
+        law = DeformedWigner(COIN, v)
+        roots = np.array([np.roots([1, -p, v - 1, p]) for p in x])
+        # a triple root is good to the third root of the rounding
+        np.testing.assert_allclose(law.density(x), roots.imag.max(axis=1) / np.pi / v, atol=1e-5)
+
+
+def test_just_above_the_axis_the_transform_is_that_of_the_axis():
+    for law in ALGEBRAIC.values():
+        x = law.breakpoints[[0, -1]] + np.array([-1.0, 1.0])
+        for height in (1e-8, 1e-12, 1e-16, 1e-30):
+            m = law.stieltjes(x + 1j * height)
+            np.testing.assert_allclose(m.real, law.stieltjes(x).real, rtol=1e-13)
+            assert np.all(m.imag > 0)
+
+
 # ---------------------------------------------------------------------------- matrices
 
 
