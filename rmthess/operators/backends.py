@@ -11,7 +11,7 @@ from torch import Tensor
 from rmthess.operators.batches import Batch
 from rmthess.operators.errors import NonDeterministicError, NonFiniteError
 from rmthess.operators.graph import Linear, Linearise, Pieces
-from rmthess.operators.linearized import Linearized
+from rmthess.operators.linearized import ForwardOverReverse, Recorded
 from rmthess.operators.problem import Problem
 
 _FEW = 16
@@ -43,6 +43,13 @@ class Batched:
         return [torch.zeros_like(v) if part is None else part for part, v in found]
 
 
+_OF_THE_GRAPH: dict[str, Callable[[Linear], Linear]] = {
+    "batched": Batched,
+    "recorded": Recorded,
+    "compiled": lambda graph: Recorded(graph, compile=True),
+}
+
+
 def backends(linearise: Linearise, *, of_the_loss: bool) -> dict[str, Open]:
     """Every way, the first for all kinds of curvature and the reference for the others.
 
@@ -54,15 +61,19 @@ def backends(linearise: Linearise, *, of_the_loss: bool) -> dict[str, Open]:
         evaluation = problem.evaluate(batch)
         return None if evaluation is None else linearise(evaluation)
 
-    def batched(problem: Problem, batch: Batch) -> Linear | None:
-        graph = shared(problem, batch)
-        return None if graph is None else Batched(graph)
+    def of_the_graph(make: Callable[[Linear], Linear]) -> Open:
+        def opened(problem: Problem, batch: Batch) -> Linear | None:
+            graph = shared(problem, batch)
+            return None if graph is None else make(graph)
 
-    found: dict[str, Open] = {"shared": shared, "batched": batched}
-    if of_the_loss:
-        found["linearized"] = Linearized
-        found["compiled"] = lambda problem, batch: Linearized(problem, batch, compile=True)
-    return found
+        return opened
+
+    def linearized(problem: Problem, batch: Batch) -> Linear:
+        return Recorded(ForwardOverReverse(problem, batch))
+
+    found: dict[str, Open] = {"shared": shared}
+    found |= {name: of_the_graph(make) for name, make in _OF_THE_GRAPH.items()}
+    return found | {"linearized": linearized} if of_the_loss else found
 
 
 @dataclass(eq=False)
@@ -85,17 +96,29 @@ class Engine:
     is_settled: bool = False
 
     def by(self, name: str, first: Linear | None = None) -> Engine:
-        """The same sum another way, keeping if this one keeps; ``first`` is opened already."""
-        kept: list[Linear] | None = None
-        if name == "compiled" and self.kept is None:
-            raise ValueError("compiling anew for every product is slower than anything")
-        if self.kept is not None and name == "batched":
-            kept = [Batched(graph) for graph in self.kept]
-        elif self.kept is not None:
+        """The same sum another way, keeping if this one keeps; ``first`` is opened already.
+
+        What was kept goes over: two ways at once would take twice the memory. See ``reopen``.
+        """
+        if self.kept is None:
+            if name == "compiled":
+                raise ValueError("compiling anew for every product is slower than anything")
+            return replace(self, name=name)
+        graphs, self.kept = self.kept, []
+        kept: list[Linear]
+        if name in _OF_THE_GRAPH:
+            kept = [_OF_THE_GRAPH[name](graph) for graph in graphs]
+        else:
+            graphs.clear()
             kept = list(self.opened(name))
-        if kept and first is not None:
+        if first is not None:
             kept[0] = first
         return replace(self, kept=kept, name=name)
+
+    def reopen(self) -> None:
+        """Have again what ``by`` took."""
+        if self.kept == []:
+            self.kept = list(self.opened(self.name))
 
     def settle(self, label: str, other: Engine | None = None) -> None:
         """Stay as it is, or go on as ``other`` does; what was kept for the old way is freed."""
@@ -107,6 +130,8 @@ class Engine:
         """A_b of the first batch that weighs something: the one kept, if it is of this way."""
         if self.kept is not None and name == self.name:
             return self.kept[0]
+        if self.kept is not None and name in _OF_THE_GRAPH:
+            return _OF_THE_GRAPH[name](self.kept[0])
         return next(self.opened(name))
 
     def opened(self, name: str) -> Iterator[Linear]:
@@ -127,8 +152,9 @@ class Engine:
         wide = rows.dtype if few else torch.float64
         out = torch.zeros(rows.shape, dtype=wide, device=rows.device)
         total = 0.0
+        columns = [self.problem.parameters.split(row) for row in rows]
         for graph in self.opened(self.name) if self.kept is None else self.kept:
-            self.add(graph, rows, out)
+            self.add(graph, columns, out)
             total += graph.weight
             del graph
         if abs(total - self.total_weight) > 1e-9 * self.total_weight:
@@ -149,7 +175,7 @@ class Engine:
             if graph is None:
                 continue
             out = torch.zeros_like(rows)
-            self.add(graph, rows, out)
+            self.add(graph, [self.problem.parameters.split(row) for row in rows], out)
             if not bool(torch.isfinite(out).all()):
                 entry = int(torch.nonzero(~torch.isfinite(out))[0, 1])
                 raise NonFiniteError(
@@ -161,13 +187,11 @@ class Engine:
             f"the sum of the {kind}-vector products of {self.batches} batches is not finite"
         )
 
-    def add(self, graph: Linear, rows: Tensor, out: Tensor) -> None:
-        """out (k, dim) += the share of one batch."""
-        parameters = self.problem.parameters
-        columns = map(parameters.split, rows)
+    def add(self, graph: Linear, columns: Sequence[Sequence[Tensor]], out: Tensor) -> None:
+        """out (k, dim) += the share of one batch; ``columns`` in the parameters' shapes."""
         products = (
             graph.products(columns) if isinstance(graph, Batched) else map(graph.product, columns)
         )
         for target, pieces in zip(out, products, strict=True):
             share = graph.weight / self.total_weight if self.problem.is_mean else 1.0
-            parameters.add_to(target, pieces, share)
+            self.problem.parameters.add_to(target, pieces, share)

@@ -27,9 +27,9 @@ class Curvature(Operator):
     """A = Σ_b w_b A_b / Σ_b w_b (or Σ_b A_b for a summed loss); ``engine`` computes it.
 
     ``names`` of the parameters in flat order, tied ones once; ``unused`` those on which the loss
-    does not depend (zero blocks); ``loss`` and ``gradient`` (dim,) at this point; ``batches`` their
-    number; ``shared`` whether their graphs are kept between products; ``hand_written`` the
-    autograd functions in the graph that are not torch's own.
+    does not depend (zero blocks); ``loss`` and ``gradient`` (dim,) at this point; ``batches`` and
+    ``samples``, their numbers; ``shared`` whether the graphs of batches are kept between products;
+    ``hand_written`` the autograd functions in the graph that are not torch's own.
     """
 
     kind: str
@@ -39,6 +39,7 @@ class Curvature(Operator):
     unused: tuple[str, ...]
     hand_written: set[str]
     batches: int
+    samples: int
     engine: Engine
 
     @property
@@ -161,6 +162,7 @@ def curvature(
         unused=totals.unused,
         hand_written=found.hand_written,
         batches=totals.batches,
+        samples=found.samples,
         engine=engine,
     )
 

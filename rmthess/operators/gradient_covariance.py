@@ -66,6 +66,5 @@ def gradient_covariance(
         memory=memory,
         zero_if="every residual ∂l/∂f is zero: the model fits the data exactly",
     )
-    samples = sum(batch.samples for batch in moment.problem.batches)
     denominator = moment.total_weight if moment.problem.is_mean else 1.0
-    return (samples / denominator) * moment - LowRank(moment.gradient, [1.0])
+    return (moment.samples / denominator) * moment - LowRank(moment.gradient, [1.0])

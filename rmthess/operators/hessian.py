@@ -75,11 +75,12 @@ def hessian(
     of several batches are kept if their estimated sum is below it, else rebuilt once a product, and
     serve all columns of it.
     ``backend``: how products are computed. "shared" differentiates the kept gradient, reverse over
-    reverse; "linearized" records forward over reverse once and repeats what depends on v;
-    "compiled" is that through ``torch.compile``; "batched" is "shared" for all columns at once. All
-    are exact and agree to rounding, not bit for bit. None is "shared", until ``lanczos`` finds that
-    a run will take more than ten seconds and tries, in about ten products, what is faster: the
-    clock then decides on the last bits. A backend that is given is never changed.
+    reverse; "recorded" writes that down once and repeats what depends on v; "compiled" is the same
+    through ``torch.compile``; "linearized" records forward over reverse; "batched" is "shared" for
+    all columns at once. All are exact and agree to rounding. None is "shared", until ``lanczos``
+    finds that a run will take more than ten seconds and tries, in about ten products, whether
+    "recorded" or, on a GPU, "batched" is faster: the clock may then decide on the last bits. A
+    backend that is given is never changed.
 
     The operator is a snapshot of parameters, buffers and modes. BatchNorm in train mode makes L the
     mean of losses that each normalise over their own batch. Construction costs two gradients a

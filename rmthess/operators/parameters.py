@@ -35,17 +35,22 @@ class Parameters:
 
     def split(self, vector: Tensor) -> list[Tensor]:
         """The vector (dim,) as tensors of the parameters' shapes."""
-        pieces = []
-        for value, start, stop in zip(self.values, self.offsets, self.offsets[1:], strict=False):
-            pieces.append(vector[start:stop].view(value.shape).to(value.device, value.dtype))
-        return pieces
+        return [
+            part.to(value.device, value.dtype)
+            for part, value in zip(self._views(vector), self.values, strict=True)
+        ]
 
     def add_to(self, vector: Tensor, tensors: Sequence[Tensor | None], scale: float) -> None:
         """vector (dim,) += scale * tensors, None being zero."""
-        for tensor, start, stop in zip(tensors, self.offsets, self.offsets[1:], strict=False):
-            if tensor is not None:
-                flat = tensor.reshape(-1).to(vector.device, vector.dtype)
-                vector[start:stop].add_(flat, alpha=scale)
+        found = zip(self._views(vector), tensors, strict=True)
+        live = [(view, tensor.to(vector.device)) for view, tensor in found if tensor is not None]
+        if live:
+            views, parts = zip(*live, strict=True)
+            torch._foreach_add_(views, parts, alpha=scale)  # one call for all
+
+    def _views(self, vector: Tensor) -> list[Tensor]:
+        parts = vector.split([value.numel() for value in self.values])
+        return [part.view(value.shape) for part, value in zip(parts, self.values, strict=True)]
 
     def name_of_entry(self, entry: int) -> str:
         """The parameter to which this entry of the flat vector belongs."""

@@ -15,11 +15,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
+from torch.fx.node import map_aggregate
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.weak import WeakTensorKeyDictionary
 
-Function = Callable[[list[Tensor]], Sequence[Tensor]]
+Values = Sequence[Tensor | None]
+Function = Callable[[list[Tensor]], Values]
 
 
 class NotRecordable(RuntimeError):
@@ -30,11 +31,12 @@ class NotRecordable(RuntimeError):
 class Recording:
     """``run(tensors)`` repeats the recorded function for other tensors of the same shapes."""
 
-    module: Callable[..., list[Tensor]]
+    module: Callable[..., Values]
+    graph: fx.Graph
     constants: tuple[Tensor, ...]
     versions: int
 
-    def run(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+    def run(self, tensors: Sequence[Tensor]) -> Values:
         """Raise RuntimeError if a constant, such as the data, was changed in place meanwhile."""
         if _versions(self.constants) != self.versions:
             raise RuntimeError(
@@ -50,14 +52,18 @@ class Recording:
         storages = (tensor.untyped_storage() for tensor in self.constants)
         return sum({s.data_ptr(): s.nbytes() for s in storages}.values())
 
+    def holds(self, operation: Any) -> bool:
+        """Whether ``operation``, such as ``torch.ops.aten.mm.default``, is repeated."""
+        return any(node.target is operation for node in self.graph.nodes)
+
     def compiled(self) -> Recording:
         """The same through ``torch.compile``, which fuses what is elementwise; takes seconds."""
         compiled = torch.compile(self.module, dynamic=False)
-        return Recording(compiled, self.constants, self.versions)
+        return Recording(compiled, self.graph, self.constants, self.versions)
 
 
-def record(function: Function, tensors: list[Tensor]) -> tuple[list[Tensor], Recording]:
-    """function(tensors), and a recording of how it depends on them.
+def record(function: Function, tensors: list[Tensor]) -> tuple[Values, Recording]:
+    """function(tensors), and a recording of how it depends on them; None stays None.
 
     Raises NotRecordable where a dependence cannot be written down: a value taken out of a tensor,
     or an operation in place on memory that something else still sees.
@@ -66,8 +72,8 @@ def record(function: Function, tensors: list[Tensor]) -> tuple[list[Tensor], Rec
     >>> value, recording = record(lambda v: [x.exp().log() * v[0].flip(0)], [torch.ones(2)])
     >>> value, recording.run([torch.tensor([3.0, 4.0])])
     ([tensor([1., 2.])], [tensor([4., 6.])])
-    >>> recording.module.graph.find_nodes(op="call_function", target=torch.ops.aten.exp.default)
-    []
+    >>> recording.holds(torch.ops.aten.exp.default)
+    False
     """
     recorder = _Recorder(tensors)
     with recorder:
@@ -90,8 +96,9 @@ class _Recorder(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        kwargs = kwargs or {}
-        given = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
+        args, kwargs = map_aggregate((args, kwargs or {}), _solid)
+        given = list[Tensor]()
+        map_aggregate((args, kwargs), lambda x: given.append(x) if isinstance(x, Tensor) else None)
         dependent = [x in self._nodes for x in given]
         if self._overwritten:
             self._check_views(func, given, dependent)
@@ -103,7 +110,7 @@ class _Recorder(TorchDispatchMode):
             # A constant that becomes dependent here must be one again at the next run.
             target = _out_of_place(func)
             self._overwritten |= {x.untyped_storage().data_ptr(): x for x in written}
-        nodes = tree_map_only(Tensor, self._node, (args, kwargs))
+        nodes = map_aggregate((args, kwargs), self._node)
         out = func(*args, **kwargs)
         self._note(target, nodes, out)
         return out
@@ -119,10 +126,11 @@ class _Recorder(TorchDispatchMode):
         elif target is torch.ops.aten._local_scalar_dense.default:
             raise NotRecordable("a number is taken out of a tensor that depends on the direction")
 
-    def _node(self, tensor: Tensor) -> fx.Node:
+    def _node(self, tensor: Any) -> Any:
+        if not isinstance(tensor, Tensor):
+            return tensor
         if tensor in self._nodes:
-            found: fx.Node = self._nodes[tensor]
-            return found
+            return self._nodes[tensor]
         if id(tensor) not in self._constants:
             name = f"c{len(self._constants)}"
             self._constants[id(tensor)] = tensor, self._graph.get_attr(name)
@@ -133,14 +141,23 @@ class _Recorder(TorchDispatchMode):
             if not known and tensor.untyped_storage().data_ptr() in self._overwritten:
                 raise NotRecordable(f"{func} reads memory that was overwritten through a view")
 
-    def finish(self, value: list[Tensor]) -> Recording:
+    def finish(self, value: Values) -> Recording:
         self._graph.output([self._node(x) for x in value])
         self._graph.eliminate_dead_code()
         used = {node.target for node in self._graph.find_nodes(op="get_attr")}
-        constants = {str(n.target): x for x, n in self._constants.values() if n.target in used}
+        # Detached, lest they keep the graph alive of which they are parts.
+        constants = {
+            str(n.target): x.detach() for x, n in self._constants.values() if n.target in used
+        }
         module = fx.GraphModule(constants, self._graph)
         kept = tuple(constants.values())
-        return Recording(module, kept, _versions(kept))
+        return Recording(module, self._graph, kept, _versions(kept))
+
+
+def _solid(value: Any) -> Any:
+    """Zeros without memory become zeros: torch 2.13 dies of ``mul.Scalar`` of them in a mode."""
+    is_hollow = isinstance(value, Tensor) and value._is_zerotensor()
+    return torch.zeros_like(value) if is_hollow else value
 
 
 def _written(func: Any, args: tuple[Any, ...]) -> list[Tensor]:

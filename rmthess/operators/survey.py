@@ -64,7 +64,7 @@ class Totals:
 
 
 class Survey:
-    """The first pass: totals, the graph of a single batch, and the bytes that all graphs take."""
+    """The first pass: totals, and the bytes that the graphs of all batches take."""
 
     def __init__(self, problem: Problem, linearise: Linearise) -> None:
         self.totals = Totals(problem)
@@ -72,11 +72,10 @@ class Survey:
         self.is_zero = True
         self.draws_random_numbers = False
         self.hand_written: set[str] = set()
-        self.single: Graph | None = None
-        self._samples = self._measured_samples = self._measured_bytes = 0
+        self.samples = self._measured_samples = self._measured_bytes = 0
         for batch in problem.batches:
             batch.check_finite()
-            self._samples += batch.samples
+            self.samples += batch.samples
             self._visit(problem, batch)
         if self.totals.weight == 0:
             raise ValueError(
@@ -86,12 +85,11 @@ class Survey:
     @property
     def graph_bytes(self) -> float:
         """Estimate for all batches together: the measured one, scaled by samples."""
-        return self._measured_bytes * self._samples / max(self._measured_samples, 1)
+        return self._measured_bytes * self.samples / max(self._measured_samples, 1)
 
     def _visit(self, problem: Problem, batch: Batch) -> None:
-        single = problem.batches.is_single
         # Until one graph shows that the operator is not zero; usually that is the first.
-        measured = self.is_zero and not single
+        measured = self.is_zero
         counter = count_saved_bytes(problem.parameters.values) if measured else nullcontext()
         with counter as saved:
             loss = self._evaluate(problem, batch)
@@ -99,11 +97,10 @@ class Survey:
                 self.totals.add(batch, None, ())
                 return
             gradient: Pieces
-            if single or measured:
+            if measured:
                 graph = self._linearise(loss)
                 gradient = graph.gradient
                 self.is_zero = graph.is_zero
-                self.single = graph if single else None
             else:
                 gradient = plain_gradient(loss)
         if saved is not None:
@@ -123,9 +120,9 @@ class Survey:
 def repeat(
     problem: Problem, linearise: Linearise, survey: Survey, memory: int | None
 ) -> list[Graph] | None:
-    """The second pass; returns the graphs if those of all batches fit in ``memory`` bytes."""
+    """The second pass; returns the graph of a single batch, or all if they fit in ``memory``."""
     allowed = budget(memory, problem.parameters.device)
-    keep = not problem.batches.is_single and survey.graph_bytes <= allowed
+    keep = problem.batches.is_single or survey.graph_bytes <= allowed
     totals, graphs = Totals(problem), list[Graph]()
     for batch in problem.batches:
         loss = problem.evaluate(batch)
@@ -138,8 +135,6 @@ def repeat(
         else:
             totals.add(batch, loss, plain_gradient(loss))
     _compare(problem, survey, totals)
-    if survey.single is not None:
-        return [survey.single]
     return graphs if keep else None
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rmthess.operators.backends import Engine
 from rmthess.operators.graph import Linear
-from rmthess.operators.linearized import Linearized
+from rmthess.operators.linearized import Recorded
 from rmthess.operators.memory import budget, readable
 
 # In seconds, predicted for the whole run. Below it no choice saves what trying costs, and small
@@ -30,12 +30,15 @@ class Refused(RuntimeError):
 def tune(engine: Engine, products: int, columns: int) -> None:
     """Settle ``engine`` on the fastest way for ``products`` of ``columns`` columns each.
 
-    Tried are forward over reverse and, on a GPU, all columns at once; compiling is never tried,
-    because it takes longer than most runs. What is chosen must agree with the shared graph (see
-    ``adopt``). A run predicted to take less than ``WORTHWHILE`` seconds is left as it is.
+    Tried are a record of the product and, on a GPU, all columns at once. Compiling is not: it takes
+    longer than most runs. Nor is forward over reverse, which takes far more memory and two to three
+    times as long to record, unless there are convolutions: the weight gradients in their double
+    backward are slow (it gained 7%; 3% and less elsewhere). What is chosen must agree with the
+    shared graph (see ``adopt``). A run predicted to take less than ``WORTHWHILE`` seconds is left
+    as it is.
     """
     total, row, candidates = products * columns, draw(engine, 1), _candidates(engine, columns)
-    if total < _FEWEST or not candidates:
+    if total < _FEWEST:
         return
     with _Stopwatch(engine) as whole:
         engine.multiply(row)
@@ -50,6 +53,8 @@ def tune(engine: Engine, products: int, columns: int) -> None:
             refused[name] = str(reason)
             continue
         found[name] = seconds
+        if name == "recorded" and isinstance(graph, Recorded) and graph.convolves:
+            candidates += [other for other in ("linearized",) if other in engine.ways]
         if seconds < min(_GAIN * found["shared"], found[best]):
             best, opened = name, graph
     if best != "shared":
@@ -70,15 +75,19 @@ def adopt(engine: Engine, name: str, first: Linear | None = None) -> None:
     more than the memory budget would be kept.
     """
     rows = draw(engine, 2)  # the first makes a recording, the second repeats it
-    with _refusing():
-        other = engine.by(name, first)
-        _check_memory(other, rows)
-        found = other.multiply(rows)
     wanted = engine.multiply(rows)
-    difference = float((found - wanted).norm()) / (float(wanted.norm()) or 1.0)
-    eps = max(torch.finfo(value.dtype).eps for value in engine.problem.parameters.values)
-    if not difference <= eps**0.75:
-        raise Refused(f"its products differ by {difference:.1e} (relative)")
+    try:
+        with _refusing():
+            other = engine.by(name, first)
+            _check_memory(other, rows)
+            found = other.multiply(rows)
+        difference = float((found - wanted).norm()) / (float(wanted.norm()) or 1.0)
+        eps = max(torch.finfo(value.dtype).eps for value in engine.problem.parameters.values)
+        if not difference <= eps**0.75:
+            raise Refused(f"its products differ by {difference:.1e} (relative)")
+    except BaseException:
+        engine.reopen()
+        raise
     engine.settle(name, other)
 
 
@@ -90,21 +99,21 @@ def attempt(engine: Engine, name: str, products: int, columns: int) -> tuple[flo
     """
     is_kept = engine.kept is not None
     rows = draw(engine, 1 if is_kept and name != "batched" else columns)
-    out = torch.zeros_like(rows)
+    pieces, out = [engine.problem.parameters.split(row) for row in rows], torch.zeros_like(rows)
     with _refusing():
         graph, opening = engine.first(name), 0.0
         if not (is_kept and name == "shared"):
             if not is_kept:  # set up at every product, hence timed when it is warm
-                engine.add(graph, rows[:1], out[:1])
+                engine.add(graph, pieces[:1], out[:1])
             del graph
             with _Stopwatch(engine) as watch:
                 graph = engine.first(name)
-                engine.add(graph, rows[:1], out[:1])
+                engine.add(graph, pieces[:1], out[:1])
             opening = watch.seconds
         times = []
         for _ in range(2):
             with _Stopwatch(engine) as watch:
-                engine.add(graph, rows, out)
+                engine.add(graph, pieces, out)
             times.append(watch.seconds)
     seconds = min(times) / len(rows)
     sharing = products * columns if is_kept else columns
@@ -121,15 +130,15 @@ def draw(engine: Engine, count: int) -> Tensor:
 
 def _candidates(engine: Engine, columns: int) -> list[str]:
     on_gpu = engine.problem.parameters.device.type == "cuda"
-    wanted = ["linearized", *(["batched"] if on_gpu and columns > 1 else [])]
-    return [name for name in wanted if name in engine.ways]
+    return ["recorded", *(["batched"] if on_gpu and columns > 1 else [])]
 
 
 def _check_memory(engine: Engine, rows: Tensor) -> None:
     """What is kept of the first batch, which is none of the smallest, times their number."""
     first = engine.kept[0] if engine.kept else None
-    if isinstance(first, Linearized):
-        engine.add(first, rows[:1], torch.zeros_like(rows[:1]))
+    if isinstance(first, Recorded):
+        columns = [engine.problem.parameters.split(rows[0])]
+        engine.add(first, columns, torch.zeros_like(rows[:1]))
         needed = first.bytes * engine.batches
         allowed = budget(engine.memory, rows.device)
         if needed > allowed:
