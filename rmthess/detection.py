@@ -32,7 +32,8 @@ class Outlier:
 
     ``strength`` of the spike that would put it there, and the squared ``overlap`` of its
     eigenvector with that spike: a population eigenvalue where the bulk is a Marchenko–Pastur law,
-    the eigenvalue of an added rank-one matrix for any other; NaN where only edges are known.
+    the eigenvalue of an added rank-one matrix for any other; NaN where no law is given, unless the
+    outliers were deflated and the rest has told its transform (``rm.bulk``).
     """
 
     location: float
@@ -157,7 +158,9 @@ def outliers(
     followed = next(rule for rule in rules if rule.count is not None)
     ordered = (followed, *(rule for rule in rules if rule is not followed))
     items = _beyond(_not_at_atoms(found, bulk), followed.left, followed.right)
-    source = bulk if isinstance(bulk, Law) else settled if followed.name == "tail" else None
+    source: Law | Bulk | None = bulk if isinstance(bulk, Law) else None
+    if source is None and followed.name == "tail" and measure.deflated.size:  # else it holds spikes
+        source = settled
     return Outliers(tuple(_explained(item, source) for item in items), ordered)
 
 

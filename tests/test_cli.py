@@ -137,7 +137,7 @@ def test_help_is_quick_and_loads_nothing_heavy() -> None:
 
 
 def test_every_command_has_help() -> None:
-    for command in ("demo", "fit", "rank", "doctor"):
+    for command in ("demo", "measure", "fit", "compare", "report", "law", "rank", "doctor"):
         result = invoke(command, "--help")
         assert result.exit_code == 0
         assert "--help" in result.stdout

@@ -102,6 +102,12 @@ def test_the_density_has_nearly_all_mass():
         assert np.trapezoid(found.density(x), x) == pytest.approx(1, abs=0.02)
 
 
+def test_a_large_matrix_and_a_short_run_are_no_drift():
+    """Side 500 000: k/dim is far below the noise of the slope."""
+    a, b = rm.Semicircle().sample_jacobi(30, 500_000, np.random.default_rng(0), 2)
+    assert rm.bulk(rm.LanczosMeasure(a, b, np.zeros(2), 500_000)).converged
+
+
 def test_deflated_outliers_are_not_looked_at():
     (measure,) = runs(ONE_CUT["semicircle"], 1)
     more = rm.LanczosMeasure(

@@ -17,7 +17,18 @@ from scipy.stats import norm
 
 import rmthess as rm
 from rmthess.measure import DiscreteMeasure, LanczosMeasure
-from rmthess.plots import plot, plot_jacobi
+from rmthess.plots import (
+    plot,
+    plot_fit,
+    plot_jacobi,
+    plot_jacobi_residuals,
+    plot_quantiles,
+    plot_residuals,
+    plot_ritz,
+    plot_row,
+    plot_rows,
+)
+from rmthess.predictions.prediction import Prediction
 from rmthess.smoothing import smooth
 
 
@@ -52,7 +63,17 @@ LAWS = [
 # ---- manners
 
 
-@pytest.mark.parametrize("draw", [plot, plot_jacobi])
+@pytest.mark.parametrize(
+    "draw",
+    [
+        plot,
+        plot_jacobi,
+        plot_ritz,
+        lambda run, ax: plot_fit(run, rm.Semicircle(), ax=ax),
+        lambda run, ax: plot_quantiles(run, rm.Semicircle(), ax=ax),
+        lambda run, ax: plot_jacobi_residuals(run, rm.Semicircle(), ax=ax),
+    ],
+)
 def test_the_axes_given_are_drawn_on_and_returned(draw: Any) -> None:
     ours = axes()
     assert draw(RUN, ax=ours) is ours
@@ -81,7 +102,11 @@ def test_without_axes_there_is_a_new_figure_that_is_not_shown(
 def test_no_setting_of_matplotlib_changes() -> None:
     before = dict(matplotlib.rcParams)
     plot(EXACT, RUN, LAWS[0], ax=axes(), width=0.1, labels=("a", "b", "c"))
+    plot(HEAVY, ax=axes(), axis="log")
     plot_jacobi(RUN, LAWS[0], ax=axes())
+    plot_fit(RUN, LAWS[0], ax=axes())
+    plot_ritz(RUN, ax=axes())
+    plot_rows({"a": COMPARED}, ax=axes())
     assert dict(matplotlib.rcParams) == before
 
 
@@ -281,7 +306,7 @@ def test_a_run_that_broke_down_is_drawn_up_to_there() -> None:
         (lambda: smooth(EXACT, [0.0], -1.0), "width must be positive, got -1.0"),
         (lambda: plot_jacobi(RUN, steps=0), "steps must be an integer of at least 2, got 0"),
         (lambda: plot_jacobi(RUN, steps=-3), "steps must be an integer of at least 2, got -3"),
-        (lambda: plot_jacobi(RUN, LAWS[0], labels=("a",)), "1 laws need 2 labels, got 1"),
+        (lambda: plot_jacobi(RUN, LAWS[0], labels=("a",)), "1 laws need as many labels, got 1"),
     ],
 )
 def test_bad_input_is_refused_before_a_figure_is_made(call: Any, sentence: str) -> None:
@@ -296,3 +321,180 @@ def test_bad_input_is_refused_before_a_figure_is_made(call: Any, sentence: str) 
 def test_a_list_of_numbers_is_no_measure() -> None:
     with pytest.raises(TypeError, match=r"got list; DiscreteMeasure\.from_eigenvalues"):
         plot([1.0, 2.0], ax=axes())
+
+
+# ---- a measurement beside theory
+
+
+def test_a_fit_shows_both_at_one_resolution_and_the_law_itself() -> None:
+    law = rm.Semicircle()
+    measured, resolved, exact = plot_fit(RUN, law, ax=axes()).lines
+    for line, of in ((measured, RUN), (resolved, law)):
+        x, y = data(line)
+        np.testing.assert_allclose(y, smooth(of, x, RUN.resolution), rtol=1e-9, atol=1e-12)
+    x, y = data(exact)
+    np.testing.assert_allclose(y, law.density(x), atol=1e-12)
+    assert exact.get_linestyle() == ":"
+
+
+def test_a_prediction_shows_its_outliers_on_the_axis() -> None:
+    spikes = (rm.spikes.additive(rm.Semicircle(), 2.0), rm.spikes.additive(rm.Semicircle(), 0.5))
+    theory = Prediction(150, rm.Semicircle(), spikes, None, ("a spike",), "theorem")
+    ours = plot_fit(RUN, theory, ax=axes())
+    (marks,) = [line for line in ours.lines if line.get_label() == "predicted outliers"]
+    np.testing.assert_allclose(data(marks)[0], [2.5])  # 2 + 1/2; the other one is absorbed
+
+
+def test_a_deflated_run_is_held_against_a_law_without_what_was_taken_out() -> None:
+    u = np.ones((150, 1)) / np.sqrt(150)
+    run = rm.lanczos(goe(150, 1) + 9 * u * u.T, steps=20, probes=3, deflate=1)
+    ends = data(plot_fit(run, rm.Semicircle(), ax=axes()).lines[0])[0][[0, -1]]
+    assert ends[1] < 4 < run.deflated[0]
+    lines = plot_jacobi(run, rm.Semicircle(), ax=axes()).lines
+    b = rm.Semicircle().mean_jacobi(20, 149)[1]
+    np.testing.assert_allclose(data(lines[2])[1], 2 * b, rtol=1e-12)
+
+
+# ---- the logarithmic axis
+
+
+HEAVY = DiscreteMeasure.from_eigenvalues(
+    np.concatenate([np.geomspace(1e-6, 10, 600), -np.geomspace(1e-5, 0.1, 300), np.zeros(100)])
+)
+
+
+def test_mass_per_decade_of_both_sides_and_what_is_left_out() -> None:
+    """600 of 1000 over 7 decades upwards, 300 over 4 downwards, and a tenth at zero is stated."""
+    ours = plot(HEAVY, ax=axes(), axis="log")
+    heights = [np.asarray(patch.get_path().vertices)[:, 1] for patch in ours.patches]
+    assert np.median(heights[0][heights[0] > 0]) == pytest.approx(0.6 / 7, rel=0.1)
+    assert np.median(heights[1][heights[1] < 0]) == pytest.approx(-0.3 / 4, rel=0.1)
+    (text,) = ours.get_legend().get_texts()
+    assert "(0.1 of it within" in text.get_text()
+    assert ours.get_xscale() == "log"
+    assert ours.get_ylabel() == "mass per decade"
+
+
+def test_a_run_is_drawn_from_its_floor_on_and_its_curve_has_the_resolved_mass() -> None:
+    run = rm.lanczos(np.diag(HEAVY.nodes), steps=60, probes=4)
+    found = rm.log_spectrum(run)
+    x, y = data(plot(run, ax=axes(), axis="log", width=0.02).lines[0])
+    assert x[0] >= found.floor * (1 - 1e-12)
+    assert float(np.trapezoid(y, np.log10(x))) == pytest.approx(found.above, abs=0.02)
+
+
+def test_a_law_on_the_log_axis_is_its_density_times_lambda_log_10() -> None:
+    law = rm.MarchenkoPastur(0.43, 1.7)
+    x, y = data(plot(law, ax=axes(), axis="log").lines[0])
+    np.testing.assert_allclose(y, law.density(x) * x * np.log(10), atol=1e-9)
+    mirrored = plot(law.dilate(-1), rm.Semicircle(), ax=axes(), axis="log", floor=1e-3)
+    assert min(data(line)[1].min() for line in mirrored.lines) < -0.1
+
+
+# ---- Ritz values
+
+
+def test_a_rug_has_a_tick_for_each_ritz_value_and_a_bar_to_its_bound() -> None:
+    bars, ticks, known = plot_ritz(RUN, ax=axes()).lines
+    ends = data(bars)[0].reshape(-1, 3)[:, :2]
+    np.testing.assert_allclose(ends.mean(axis=1), RUN.nodes.ravel(), atol=1e-12)
+    np.testing.assert_allclose(np.diff(ends)[:, 0] / 2, RUN.errors.ravel(), atol=1e-12)
+    assert len(data(ticks)[0]) + len(data(known)[0]) == 3 * RUN.nodes.size
+
+
+def test_a_converged_tick_is_an_eigenvalue() -> None:
+    _, _, known = plot_ritz(rm.lanczos(np.diag([*np.linspace(0, 1, 90), 5.0]), steps=15),
+                            ax=axes()).lines  # fmt: skip
+    found = np.unique(data(known)[0][::3].round(8))
+    assert 5.0 in found
+
+
+def test_a_hundred_thousand_deflated_eigenvalues_are_few_ticks() -> None:
+    run = LanczosMeasure([[0.0, 0.0]], [[1.0]], [0.5], 200_000, {}, np.linspace(5, 9, 100_000))
+    assert max(len(data(line)[0]) for line in plot_ritz(run, ax=axes()).lines) < 4000
+
+
+# ---- quantiles
+
+
+def test_the_quantiles_of_a_law_seen_by_its_own_gauss_rule_lie_on_the_diagonal() -> None:
+    law = rm.MarchenkoPastur(0.43, 1.7)
+    a, b = law.jacobi(40)
+    run = LanczosMeasure([a], [b], [0.0], dim=1000)
+    x, y = data(plot_quantiles(run, law, ax=axes()).lines[0])
+    assert len(x) > 150
+    np.testing.assert_allclose(x, y, atol=0.01)  # the mid-step cdf errs by less than a step
+    x, y = data(plot_quantiles(run, law, ax=axes(), axis="log").lines[0])
+    np.testing.assert_allclose(np.log10(x), np.log10(y), atol=0.01)
+
+
+def test_levels_are_those_of_exact_eigenvalues() -> None:
+    x, y = data(plot_quantiles(EXACT, rm.Semicircle(), ax=axes()).lines[0])
+    p = np.arange(1, 200) / 200
+    np.testing.assert_allclose(y, np.interp(p, (np.arange(150) + 0.5) / 150, EXACT.nodes))
+    np.testing.assert_allclose(x, rm.Semicircle().quantile(p))
+
+
+# ---- residuals and sequences
+
+
+COMPARED = rm.compare(rm.Semicircle(), RUN)
+
+
+@pytest.mark.parametrize("of", ["density", "cdf"])
+def test_residuals_are_those_of_the_comparison_in_three_standard_errors(of: Any) -> None:
+    ours = plot_residuals(COMPARED, of, ax=axes())
+    found = COMPARED.residuals
+    np.testing.assert_array_equal(data(ours.lines[1])[1], getattr(found, of))
+    band = ours.collections[0].get_paths()[0].vertices
+    at = 77
+    here = np.sort(band[np.isclose(band[:, 0], found.x[at]), 1])[[0, -1]]
+    half = 3 * getattr(found, f"{of}_error")[at]
+    np.testing.assert_allclose(here.mean(), getattr(found, of)[at], atol=1e-12)
+    np.testing.assert_allclose(np.ptp(here) / 2, half, rtol=1e-9)
+
+
+def test_residual_coefficients_of_a_true_law_stay_within_its_scatter() -> None:
+    """Of 29 a_k about 5% fall beyond two standard deviations; six would be one in a thousand."""
+    ours = plot_jacobi_residuals(RUN, rm.Semicircle(), ax=axes())
+    a = RUN.diagonals[:, :-1].mean(axis=0)
+    points = [line for line in ours.lines if len(data(line)[0]) == 29]
+    np.testing.assert_allclose(data(points[0])[1], a, atol=1e-12)  # E a_k = 0
+    band = ours.collections[0].get_paths()[0].vertices
+    half = np.array([np.abs(band[np.isclose(band[:, 0], k), 1]).max() for k in range(29)])
+    assert np.count_nonzero(np.abs(a) > half) < 6
+
+
+def sequence() -> dict[str, rm.LanczosMeasure]:
+    rng = np.random.default_rng(3)
+    return {
+        str(dim): rm.lanczos(np.diag(rm.Semicircle().sample(dim, rng)), steps=12, probes=4)
+        for dim in (100, 200, 400)
+    }
+
+
+def test_a_row_is_drawn_at_its_numbers_with_its_error_and_its_prediction() -> None:
+    found = rm.compare_each(sequence(), rm.Semicircle())
+    ours = plot_row(found, "second moment", ax=axes())
+    predicted, measured = ours.lines[:2]
+    np.testing.assert_array_equal(data(predicted)[1], [1.0] * 3)
+    np.testing.assert_array_equal(data(measured)[0], [100, 200, 400])
+    rows = [each["second moment"] for each in found.values()]
+    np.testing.assert_array_equal(data(measured)[1], [row.measured for row in rows])
+    assert plot_row(found, "wasserstein", ax=axes()).get_ylabel() == "wasserstein"
+    with pytest.raises(KeyError, match="no row 'colour'"):
+        plot_row(found, "colour", ax=axes())
+
+
+def test_rows_are_deviations_in_standard_errors_and_names_are_kept() -> None:
+    found = {
+        f"layer {name}": each for name, each in rm.compare_each(sequence(), rm.Semicircle()).items()
+    }
+    ours = plot_rows(found, ax=axes())
+    (line,) = [each for each in ours.lines if each.get_label() == "mean"]
+    rows = [each["mean"] for each in found.values()]
+    expected = [(row.measured - row.predicted) / row.error for row in rows]
+    np.testing.assert_allclose(data(line)[1], expected)
+    assert [tick.get_text() for tick in ours.get_xticklabels()] == list(found)
+    with pytest.raises(ValueError, match="comparisons must map names"):
+        plot_rows({}, ax=axes())
