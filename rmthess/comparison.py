@@ -119,10 +119,11 @@ def compare(theory: Law | Prediction, measure: Measured, *, level: float = 0.01)
     Errors are standard errors over probes, NaN where there are none; of a mass they include half of
     what the steps leave open, of W_1 they are the jackknife's, of a predicted outlier its
     fluctuation. Measured edges are a ± 2b from the tail of the probe-averaged Jacobi coefficients,
-    NaN where these have not settled (more than one cut, heavy tails, outliers). At this side and these steps the coefficients of a matrix close in by about step/dim,
-    and those of all probes scatter together: so for a law with a tridiagonal ensemble the predicted
-    edges are that ensemble's average, read in the same way, and their errors its scatter from
-    matrix to matrix. For any other law they are its own edges.
+    NaN where these have not settled (more than one cut, heavy tails, outliers). At this side and
+    these steps the coefficients of a matrix close in by about step/dim, and those of all probes
+    scatter together: so for a law with a tridiagonal ensemble the predicted edges are that
+    ensemble's average, read in the same way, and their errors its scatter from matrix to matrix.
+    For any other law they are its own edges.
 
     >>> from rmthess import Semicircle
     >>> values = Semicircle().sample(200, np.random.default_rng(0))

@@ -159,8 +159,8 @@ def outliers(
     ordered = (followed, *(rule for rule in rules if rule is not followed))
     items = _beyond(_not_at_atoms(found, bulk), followed.left, followed.right)
     source: Law | Bulk | None = bulk if isinstance(bulk, Law) else None
-    if source is None and followed.name == "tail" and measure.deflated.size:  # else it holds spikes
-        source = settled
+    if isinstance(measure, LanczosMeasure) and measure.deflated.size and followed.name == "tail":
+        source = settled  # undeflated, the outliers are part of what has been read
     return Outliers(tuple(_explained(item, source) for item in items), ordered)
 
 

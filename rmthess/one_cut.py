@@ -111,7 +111,8 @@ def bulk(measure: LanczosMeasure) -> Bulk:
 
     Not converged: fewer than 16 steps before a breakdown; a tail that scatters 2.5 times as much as
     random vectors explain (more than one cut: the coefficients oscillate); lines that lean by more
-    than 6 k/dim and four of their errors, or coefficients that never agree with them (heavy tails, or too few steps).
+    than 6 k/dim and four of their errors, or coefficients that never agree with them (heavy tails,
+    or too few steps).
 
     On nine bulks of side 2000 (64 steps, 8 probes; median of 20) edges were within 0.6% of the
     width, and the L1 error of the density below that of the best Gaussian smoothing, by 1.1 to 4

@@ -98,7 +98,7 @@ def test_a_single_sample_may_come_without_a_batch_dimension():
         nn.PoissonNLLLoss(),
         partial(functional.binary_cross_entropy_with_logits, weight=WEIGHTS),
     ],
-    ids=str,
+    ids=lambda loss: type(loss).__name__,
 )
 def test_elementwise_losses_have_the_diagonal_that_torch_says(loss):
     f = draw((7, 3))
