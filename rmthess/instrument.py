@@ -1,11 +1,13 @@
 """What an instrument would show if a law were true.
 
-A spectrum is never seen bare. An :class:`Instrument` turns a measurement, a law, and a random
-matrix of that law into vectors of the same coordinates, in which they are compared, fitted and
+A spectrum is never seen bare. An :class:`Instrument` turns a measurement, a law, and random
+matrices of that law into vectors of the same coordinates, in which they are compared, fitted and
 calibrated:
 
 * all eigenvalues were computed: the sorted eigenvalues λ_i beside the law's quantiles at
   (i - 1/2)/dim; the distance of two such vectors is the Wasserstein distance W_2;
+* all eigenvalues, on the logarithmic axis (``rmthess/log_axis.py``): the same of log10 λ, given
+  that λ lies above a floor;
 * Lanczos was run: the coefficients (a_k, 2 b_k), averaged over probes, beside the law's own Jacobi
   coefficients; the distance is the root mean square difference of the local band edges a_k ± 2 b_k.
 
@@ -13,29 +15,56 @@ The second choice was made on evidence: on a Wishart matrix of side 2000 seen th
 probes, ratio and variance are estimated 14 and 10 times more precisely (standard deviation over 100
 draws) than by matching the quantiles of the Gauss rules, because every depth is a fresh, nearly
 independent look at the same two edges.
+
+A distance adds up all depths and drowns what shows in few of them. So a verdict also looks at the
+first modified moments ∫ p_k dν, p_k the orthonormal polynomials of the law in question: they
+vanish if the law is true, with independent errors of one size (theory/lanczos.md).
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
+from math import comb
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rmthess import jacobi
 from rmthess.laws.law import Law
+from rmthess.log_axis import log_spectrum
 from rmthess.measure import DiscreteMeasure, LanczosMeasure, SpectralMeasure, check_order
+from rmthess.sampling import limit_chain, modified_moments, sample_chains, sample_spectra
 
 Array = NDArray[np.float64]
 Window = tuple[float, float]
+Axis = Literal["linear", "log"]
+Glance = tuple[Array, Callable[[Law], Array]]
+T = TypeVar("T")
+
+_DEGREES = 16  # smooth departures from a law show in so many moments, rough ones in the distance
+
+
+class NoDraws(ValueError):
+    """Why no random matrices of a law can be had; the message is a sentence for the user."""
+
+
+@dataclass(frozen=True, eq=False)
+class Draws:
+    """Random matrices of one law, a row each: coordinates (draws, n), moments (draws, K)."""
+
+    coordinates: Array
+    moments: Array
 
 
 class Instrument(ABC):
     """Coordinates (n,) in which a measurement, a law and a draw of that law can be subtracted.
 
     The Euclidean norm of a difference is a distance in the units of the eigenvalues. ``dim`` is the
-    side of the matrix, or None: then nothing can be said about finite-size fluctuations.
+    side of the matrix, or None: then nothing can be said about finite-size fluctuations. Moments
+    are those of degree 1 to K in the orthonormal polynomials of a law called ``reference``.
     """
 
     dim: float | None
@@ -53,8 +82,26 @@ class Instrument(ABC):
         """
 
     @abstractmethod
-    def draw(self, law: Law, rng: np.random.Generator) -> Array:
-        """One random matrix of the law's ensemble, of side ``dim``."""
+    def observed_moments(self, reference: Law) -> Array:
+        """The moments of the measurement."""
+
+    @abstractmethod
+    def expected_moments(self, law: Law, reference: Law) -> Array:
+        """The moments that go with ``expect(law)``."""
+
+    @abstractmethod
+    def draw(self, law: Law, count: int, seed: int) -> Draws:
+        """``count`` random matrices of the law, of side ``dim``, moments against the law itself.
+
+        Raises NoDraws where that cannot be done.
+        """
+
+    @abstractmethod
+    def glance(self, count: int) -> Glance:
+        """About ``count`` coordinates of the data, and the map from a law to the same of a law.
+
+        Coarser than ``observe`` and ``expect``, at a hundredth of their cost: for a search.
+        """
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,17 +114,117 @@ class EigenvalueInstrument(Instrument):
     def dim(self) -> float | None:  # type: ignore[override]
         return self.seen.dim
 
+    @property
+    def is_matrix(self) -> bool:
+        """Whether the nodes have equal weight, as all eigenvalues of a matrix do."""
+        return bool(np.ptp(self.seen.weights) <= 1e-12)
+
     def observe(self) -> Array:
         return self.seen.nodes * np.sqrt(self.seen.weights)
 
     def expect(self, law: Law) -> Array:
-        weights = self.seen.weights
-        levels = np.cumsum(weights) - weights / 2
-        return np.asarray(law.quantile(np.clip(levels, 0.0, 1.0)) * np.sqrt(weights))
+        return self._quantiles(law) * np.sqrt(self.seen.weights)
 
-    def draw(self, law: Law, rng: np.random.Generator) -> Array:
-        values = law.sample(self.seen.nodes.size, rng)
-        return np.asarray(values / np.sqrt(values.size))
+    def observed_moments(self, reference: Law) -> Array:
+        return self._moments(reference, self.seen.nodes)
+
+    def expected_moments(self, law: Law, reference: Law) -> Array:
+        return self._moments(reference, self._quantiles(law))
+
+    def draw(self, law: Law, count: int, seed: int) -> Draws:
+        """At the true side for GOE and Wishart matrices, else as ``sample_spectra`` says."""
+        if self.dim is None:
+            raise NoDraws("the side of the matrix is unknown; pass dim=.")
+        if not self.is_matrix:
+            raise NoDraws("nodes of unequal weight are not the eigenvalues of a matrix.")
+        size = self.seen.nodes.size
+        if law.ensemble is not None:
+            children = np.random.SeedSequence(seed).spawn(count)
+            spectra = np.array([law.sample(size, np.random.default_rng(c)) for c in children])
+        else:
+            levels = (np.arange(size) + 0.5) / size
+            spectra = _ensemble_of(law, lambda: sample_spectra(law, levels, size, count, seed))
+        return Draws(spectra / np.sqrt(size), self._moments(law, spectra))
+
+    def glance(self, count: int) -> Glance:
+        return _moment_glance(self.seen.moment, min(count, 2 * self.seen.nodes.size - 2))
+
+    def _quantiles(self, law: Law) -> Array:
+        return np.asarray(law.quantile(_levels(self.seen)), float)
+
+    def _moments(self, reference: Law, nodes: Array) -> Array:
+        """Of one spectrum (n,), or of many (draws, n)."""
+        degrees = min(_DEGREES, nodes.shape[-1] - 1)
+        alpha, beta = limit_chain(reference, degrees + 1, self.dim)
+        # the chain of a single atom: p_k(x) is what the recurrence makes of the 1 x 1 matrix x
+        values = modified_moments(nodes[..., None], np.empty((*nodes.shape, 0)), alpha[:-1], beta)
+        return np.asarray(np.einsum("n,...nk->...k", self.seen.weights, values))
+
+
+@dataclass(frozen=True, eq=False)
+class LogInstrument(Instrument):
+    """Every eigenvalue was computed: coordinates are quantiles of log10 λ given λ > ``floor``.
+
+    ``seen`` on that axis. Moments are those of √2 cos(k π F), F the cdf of the law in question:
+    polynomials would see nothing but the ends of a bulk without edges.
+    """
+
+    seen: DiscreteMeasure
+    floor: float
+
+    @property
+    def dim(self) -> float | None:  # type: ignore[override]
+        return self.seen.dim
+
+    def observe(self) -> Array:
+        return self.seen.nodes * np.sqrt(self.seen.weights)
+
+    def expect(self, law: Law) -> Array:
+        return self._quantiles(law, _levels(self.seen)) * np.sqrt(self.seen.weights)
+
+    def observed_moments(self, reference: Law) -> Array:
+        return self._moments(reference, self.seen.nodes)
+
+    def expected_moments(self, law: Law, reference: Law) -> Array:
+        return self._moments(reference, self._quantiles(law, _levels(self.seen)))
+
+    def draw(self, law: Law, count: int, seed: int) -> Draws:
+        """Matrices of such a side that as many eigenvalues are expected above the floor."""
+        if self.dim is None:
+            raise NoDraws("the side of the matrix is unknown; pass dim=.")
+        if np.ptp(self.seen.weights) > 1e-12:
+            raise NoDraws("nodes of unequal weight are not the eigenvalues of a matrix.")
+        size = self.seen.nodes.size
+        side = max(1, round(size / (1 - float(law.cdf(self.floor)))))
+        levels = (np.arange(side) + 0.5) / side
+        spectra = _ensemble_of(law, lambda: sample_spectra(law, levels, side, count, seed))
+        logs = []
+        for values in spectra:
+            above = np.sort(np.log10(values[values > self.floor]))
+            if above.size == 0:
+                raise NoDraws(f"a matrix of the law had no eigenvalue above {self.floor:g}.")
+            logs.append(np.quantile(above, _levels(self.seen), method="hazen"))
+        rows = np.array(logs)
+        return Draws(rows * np.sqrt(self.seen.weights), self._moments(law, rows))
+
+    def glance(self, count: int) -> Glance:
+        levels = (np.arange(2 * count) + 0.5) / (2 * count)
+        return self.seen.quantile(levels), lambda law: self._quantiles(law, levels)
+
+    def _quantiles(self, law: Law, levels: Array) -> Array:
+        """Quantiles of log10 λ given λ > floor; ValueError where the law has next to nothing."""
+        below = float(law.cdf(self.floor))
+        if not below < 1 - 1e-9:
+            raise ValueError(f"the law has no mass above {self.floor:g}")
+        values = np.asarray(law.quantile(np.minimum(below + levels * (1 - below), 1.0)), float)
+        return np.asarray(np.log10(np.maximum(values, self.floor if self.floor > 0 else 1e-300)))
+
+    def _moments(self, reference: Law, logs: Array) -> Array:
+        levels = _levels(self.seen)
+        share = np.interp(logs, self._quantiles(reference, levels), levels)
+        degree = np.arange(1, min(_DEGREES, levels.size - 1) + 1)
+        waves = np.sqrt(2) * np.cos(np.pi * share[..., None] * degree)
+        return np.asarray(np.einsum("n,...nk->...k", self.seen.weights, waves))
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,27 +250,78 @@ class LanczosInstrument(Instrument):
         return _coordinates(self.diagonals, self.off_diagonals)
 
     def expect(self, law: Law) -> Array:
-        if self.dim is None or law.ensemble is None:
-            return _coordinates(*law.jacobi(self.steps))
-        return _coordinates(*law.mean_jacobi(self.steps, self.dim))
+        return _coordinates(*self._chain(law))
 
-    def draw(self, law: Law, rng: np.random.Generator) -> Array:
+    def observed_moments(self, reference: Law) -> Array:
+        return self._moments(reference, self.diagonals, self.off_diagonals)
+
+    def expected_moments(self, law: Law, reference: Law) -> Array:
+        a, b = self._chain(law)
+        return self._moments(reference, a[None], b[None])
+
+    def draw(self, law: Law, count: int, seed: int) -> Draws:
+        """By the tridiagonal models of GOE and Wishart matrices, else as ``sample_chains`` says."""
         if self.dim is None:
-            raise ValueError("drawing a matrix needs its side: pass dim=")
-        return _coordinates(*law.sample_jacobi(self.steps, self.dim, rng, self.probes))
+            raise NoDraws("the side of the matrix is unknown; pass dim=.")
+        steps, dim, probes = self.steps, self.dim, self.probes
+        if law.ensemble is not None:
+            children = np.random.SeedSequence(seed).spawn(count)
+            chains = [
+                law.sample_jacobi(steps, dim, np.random.default_rng(child), probes)
+                for child in children
+            ]
+            a, b = (np.array([chain[k] for chain in chains]) for k in (0, 1))
+        else:
+            a, b = _ensemble_of(law, lambda: sample_chains(law, steps, dim, probes, count, seed))
+        return Draws(_coordinates(a, b), self._moments(law, a, b))
+
+    def glance(self, count: int) -> Glance:
+        """From the moments of the Gauss rules, which are exact up to degree 2 steps - 1."""
+        rules = [
+            jacobi.gauss_quadrature(*pair)
+            for pair in zip(self.diagonals, self.off_diagonals, strict=True)
+        ]
+
+        def moment(order: int) -> float:
+            return float(np.mean([weights @ nodes**order for nodes, weights in rules]))
+
+        return _moment_glance(moment, min(count, 2 * self.steps - 2))
+
+    def _chain(self, law: Law) -> jacobi.Coefficients:
+        if self.dim is None or law.ensemble is None:
+            return limit_chain(law, self.steps, self.dim)
+        return law.mean_jacobi(self.steps, self.dim)
+
+    def _moments(self, reference: Law, diagonals: Array, off_diagonals: Array) -> Array:
+        degrees = min(_DEGREES, self.steps - 1)
+        alpha, beta = limit_chain(reference, degrees + 1, self.dim)
+        each = modified_moments(diagonals, off_diagonals, alpha[:-1], beta)
+        return np.asarray(each.mean(axis=-2))
 
 
 def instrument_of(
-    measure: SpectralMeasure, window: Window | None = None, dim: int | None = None
+    measure: SpectralMeasure,
+    window: Window | None = None,
+    dim: int | None = None,
+    axis: Axis = "linear",
+    floor: float | None = None,
 ) -> Instrument:
     """The instrument behind ``measure``, looking only at ``window`` (left, right) if one is given.
 
     A window leaves out the nodes outside it and renormalises; the side shrinks with the mass. Of a
     Lanczos run it keeps three quarters of the depth: cutting converged outliers out of a Gauss rule
     leaves the rule of the rest, but for its last coefficients (40 spiked Wishart matrices, true
-    law: with full depth 47% are refused at the 5% level, with three quarters 5%). ``dim`` replaces
-    the side that the measure states.
+    law: with full depth 47% are refused at the 5% level, with three quarters 5%). Deflated
+    eigenvalues are left out in any case. ``dim`` replaces the side that the measure states.
+
+    ``axis`` "log" looks at log10 λ of the λ above ``floor`` (default: rounding): all eigenvalues.
     """
+    if axis not in ("linear", "log"):
+        raise ValueError(f"axis must be 'linear' or 'log', got {axis!r}")
+    if axis == "log":
+        return _log_instrument(measure, window, dim, floor)
+    if floor is not None:
+        raise ValueError(f"floor={floor} belongs to axis='log'; on the linear axis use window=")
     if isinstance(measure, DiscreteMeasure):
         inside = measure if window is None else measure.restrict(_checked(window))
         known = inside.dim if dim is None else dim
@@ -134,6 +332,7 @@ def instrument_of(
             f"{type(measure).__name__}; for a list of eigenvalues use "
             "DiscreteMeasure.from_eigenvalues"
         )
+    measure = measure.bulk
     side = float(measure.dim if dim is None else check_order("dim", dim))
     if window is None:
         pairs = list(zip(measure.diagonals, measure.off_diagonals, strict=True))
@@ -144,7 +343,7 @@ def instrument_of(
         if min(masses) == 0:
             raise ValueError(
                 f"window {left:g} to {right:g} holds no node of some probe; the measure lies on "
-                f"{np.nanmin(measure.nodes):g} to {np.nanmax(measure.nodes):g}"
+                f"{measure.quantile(0.0):g} to {measure.quantile(1.0):g}"
             )
         side *= float(np.mean(masses))
         cut = [rule.restrict(window) for rule in rules]
@@ -160,6 +359,66 @@ def instrument_of(
     )
 
 
+def _log_instrument(
+    measure: SpectralMeasure, window: Window | None, dim: int | None, floor: float | None
+) -> LogInstrument:
+    if not isinstance(measure, DiscreteMeasure):
+        raise TypeError(
+            "a fit on the logarithmic axis takes all eigenvalues, a DiscreteMeasure, got "
+            f"{type(measure).__name__}; log_spectrum(measure) says what a Lanczos run resolves "
+            "there, and wasserstein() of two such measures compares"
+        )
+    if window is not None:
+        floor = max(floor or 0.0, np.nextafter(_checked(window)[0], -np.inf))
+        measure = measure.restrict(window)
+    whole = DiscreteMeasure(measure.nodes, measure.weights, measure.dim if dim is None else dim)
+    found = log_spectrum(whole, floor)
+    assert isinstance(found.measure, DiscreteMeasure)
+    return LogInstrument(found.measure, found.floor)
+
+
+def _levels(seen: DiscreteMeasure) -> Array:
+    """Levels of the nodes' middles: (i - 1/2)/n for eigenvalues."""
+    return np.asarray(np.clip(np.cumsum(seen.weights) - seen.weights / 2, 0.0, 1.0))
+
+
+def _moment_glance(moment: Callable[[int], float], count: int) -> Glance:
+    """The first Jacobi coefficients (a_k, 2 b_k), from as many raw moments."""
+    order = 2 * max(1, (count + 1) // 2)
+    center = float(moment(1))
+    unit = float(np.sqrt(max(moment(2) - center**2, 0.0))) or 1.0
+
+    def coordinates(of: Callable[[int], float]) -> Array:
+        raw = [1.0, *(float(of(k)) for k in range(1, order + 1))]
+        central = [
+            sum(comb(k, j) * raw[j] * (-center) ** (k - j) for j in range(k + 1)) / unit**k
+            for k in range(order + 1)
+        ]
+        return _chebyshev(np.array(central))
+
+    return coordinates(moment), lambda law: coordinates(law.moment)
+
+
+def _chebyshev(moments: Array) -> Array:
+    """a_0, 2 b_0, a_1, ... from moments 0 .. 2n: Golub & Welsch, Math. Comp. 23 (1969), section 4.
+
+    Raises LinAlgError where they are no moments.
+    """
+    n = moments.size // 2
+    upper = np.linalg.cholesky(moments[np.add.outer(np.arange(n + 1), np.arange(n + 1))]).T
+    diagonal = np.diag(upper)
+    slope = np.diag(upper, 1) / diagonal[:-1]
+    a = np.diff(slope, prepend=0.0)
+    return np.column_stack([a, 2 * diagonal[1:] / diagonal[:-1]]).ravel()
+
+
+def _ensemble_of(law: Law, draw: Callable[[], T]) -> T:
+    try:
+        return draw()
+    except NotImplementedError:
+        raise NoDraws(f"{type(law).__name__} has no canonical matrix ensemble.") from None
+
+
 def _checked(window: Window) -> Window:
     left, right = window
     if not left < right:
@@ -168,7 +427,10 @@ def _checked(window: Window) -> Window:
 
 
 def _coordinates(diagonals: Array, off_diagonals: Array) -> Array:
-    """(a, 2 b) averaged over probes, scaled so that a distance is a root mean square over steps."""
+    """(a, 2 b) averaged over probes, scaled so that a distance is a root mean square over steps.
+
+    (..., probes, steps) and (..., probes, steps - 1) to (..., 2 steps - 1).
+    """
     a, b = np.atleast_2d(diagonals), np.atleast_2d(off_diagonals)
-    both = np.concatenate([a.mean(axis=0), 2 * b.mean(axis=0)])
-    return np.asarray(both / np.sqrt(a.shape[1]))
+    both = np.concatenate([a.mean(axis=-2), 2 * b.mean(axis=-2)], axis=-1)
+    return np.asarray(both / np.sqrt(a.shape[-1]))

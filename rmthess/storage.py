@@ -26,6 +26,7 @@ from safetensors import SafetensorError
 from safetensors import numpy as safetensors
 
 from rmthess import __version__
+from rmthess.adapters import from_csv
 from rmthess.measure import Array, DiscreteMeasure, LanczosMeasure
 
 Path = str | os.PathLike[str]
@@ -70,8 +71,14 @@ def save(measure: DiscreteMeasure | LanczosMeasure, path: Path) -> None:
 
 
 def load(path: Path) -> DiscreteMeasure | LanczosMeasure:
-    """The measure that `save` wrote to ``path``, bit for bit; `StorageError` for anything else."""
+    """The measure that `save` wrote to ``path``, bit for bit; `StorageError` for anything else.
+
+    A name that ends in .csv is read as a table of eigenvalues, see `adapters.from_csv`.
+    """
     try:
+        if os.fsdecode(path).lower().endswith(".csv"):
+            table: DiscreteMeasure | LanczosMeasure = from_csv(path)
+            return table
         return _decode(*_read(path))
     except FileNotFoundError as error:
         raise StorageError(path, "there is no such file") from error

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.optimize import minimize_scalar
+from scipy.optimize import brentq, minimize_scalar
 
 import rmthess as rm
 from rmthess.edges import cusps, edges
 from rmthess.free.boxplus import boxplus
+from rmthess.free.convolution import FreeProduct, FreeSum
 from rmthess.laws.deformed_wigner import DeformedWigner
 from rmthess.laws.free_compound_poisson import LevyLaw
 from rmthess.laws.sample_covariance import SampleCovariance
@@ -20,9 +21,9 @@ def test_the_constant_of_a_semicircle_is_v_to_minus_three_quarters():
     """ρ = √(4v - x²)/(2πv) ~ (2/(2πv)) v^(1/4) √distance, so a = v^(-3/4)."""
     for variance in (0.43, 1.7):
         for edge in edges(rm.Semicircle(variance, 0.3)):
-            assert edge.constant == pytest.approx(variance**-0.75, rel=1e-9)
+            assert edge.constant == pytest.approx(variance**-0.75, rel=1e-12)
             # (a dim)^(-2/3) = √v dim^(-2/3), Tracy and Widom's scale of the GOE
-            assert edge.scale(1000) == pytest.approx(variance**0.5 * 1000 ** (-2 / 3), rel=1e-9)
+            assert edge.scale(1000) == pytest.approx(variance**0.5 * 1000 ** (-2 / 3), rel=1e-12)
 
 
 @pytest.mark.parametrize(("ratio", "variance"), [(0.2, 1.7), (2.5, 0.43)])
@@ -30,11 +31,15 @@ def test_the_scale_of_marchenko_pastur_is_johnstone_s(ratio, variance):
     """σ = v (√n + √p)(1/√n + 1/√p)^(1/3)/n at the right edge, p = dim, n = samples = p/q."""
     dim = 1000
     n, p = np.sqrt(dim / ratio), np.sqrt(dim)
-    left, right = edges(rm.MarchenkoPastur(ratio, variance))
-    wanted = variance * (n + p) * (1 / n + 1 / p) ** (1 / 3) / n**2
-    assert right.scale(dim) == pytest.approx(wanted, rel=1e-6)
-    wanted = variance * abs(n - p) * abs(1 / n - 1 / p) ** (1 / 3) / n**2
-    assert left.scale(dim) == pytest.approx(wanted, rel=1e-6)
+    wide = variance * (n + p) * (1 / n + 1 / p) ** (1 / 3) / n**2
+    narrow = variance * abs(n - p) * abs(1 / n - 1 / p) ** (1 / 3) / n**2
+    for law in (
+        rm.MarchenkoPastur(ratio, variance),
+        SampleCovariance(ratio, rm.DiscreteMeasure([variance], [1.0])),
+    ):
+        left, right = edges(law)
+        assert right.scale(dim) == pytest.approx(wide, rel=1e-12)
+        assert left.scale(dim) == pytest.approx(narrow, rel=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +63,10 @@ def test_the_constant_follows_from_the_curvature_of_the_kernel(law):
             slope = 1 / (law.ratio * s**2)  # q m = -1/ω + (1 - q)/z, and z does not move
         else:
             slope = 1 / law.variance  # v m = ω - z
-        assert edge.constant == pytest.approx(slope * np.sqrt(2 / abs(bend)), rel=1e-5)
+        assert edge.constant == pytest.approx(slope * np.sqrt(2 / abs(bend)), rel=1e-12)
+        inward = 1e-10 if edge.side == "left" else -1e-10
+        density = law.density(edge.location + inward)
+        assert np.pi * density == pytest.approx(edge.constant * 1e-5, rel=1e-4)
         assert edge.soft
 
 
@@ -77,6 +85,9 @@ def test_a_hard_edge_and_a_cube_root_have_no_constant():
     assert soft.soft
     cube, _ = edges(rm.FussCatalan(2))  # x^(-2/3)
     assert not cube.soft
+    coin = rm.DiscreteMeasure([-1.0, 1.0], [0.5, 0.5])
+    for law in (SampleCovariance(1.0, THREE), rm.compress(coin, 0.5), rm.Arcsine(0.0, 1.0)):
+        assert not edges(law)[0].soft
 
 
 def test_an_edge_beside_a_narrow_gap_keeps_a_constant_of_its_own():
@@ -115,7 +126,84 @@ def test_where_a_gap_closes_the_density_is_a_cube_root():
         assert cusps(DeformedWigner(rm.DiscreteMeasure(t, w), factor * critical)) == ()
 
 
-def test_cusps_of_what_has_no_kernel_are_not_guessed():
+MERGING = rm.DiscreteMeasure([-1.0, 0.3, 2.0], [0.5, 0.3, 0.2])
+
+
+def critical_variance():
+    """1/min Σ w/(s - t)² between the first two atoms of MERGING, and where they then touch."""
+    t, w = MERGING.nodes, MERGING.weights
+    s = brentq(lambda s: w @ (1 / (s - t) ** 3), -0.9, 0.2, xtol=1e-16)
+    variance = 1 / float(w @ (1 / (s - t) ** 2))
+    return variance, s + variance * float(w @ (1 / (s - t)))
+
+
+def test_a_cusp_is_found_through_subordination_as_by_the_kernel():
+    variance, point = critical_variance()
+    for law in (
+        DeformedWigner(MERGING, variance),
+        FreeSum(MERGING, rm.Semicircle(variance)),
+        FreeSum(rm.Semicircle(variance), MERGING),
+    ):
+        assert cusps(law) == pytest.approx((point,), abs=1e-13)
+        assert cusps(law.dilate(-2.0).shift(0.3)) == pytest.approx((0.3 - 2 * point,), abs=1e-13)
+        assert not any(a in law.cusps or b in law.cusps for a, b in law.support)
+    apart = rm.mixture([law, rm.Semicircle(0.1, 9.0)], [0.5, 0.5])
+    assert cusps(apart) == law.cusps
+    assert cusps(rm.mixture([law, rm.Semicircle(4.0)], [0.5, 0.5])) == ()  # no zero of the density
+
+
+@pytest.mark.parametrize("factor", [1 - 1e-6, 1 + 1e-6, 1 + 1e-9])
+def test_a_density_that_is_only_small_is_no_cusp(factor):
+    """1e-6 below there is a gap of 1e-9 of the width, above a density of 1e-3 and 1e-4."""
+    variance, point = critical_variance()
+    for law in (
+        DeformedWigner(MERGING, factor * variance),
+        FreeSum(MERGING, rm.Semicircle(factor * variance)),
+    ):
+        assert cusps(law) == ()
+        assert len(law.support) == (3 if factor < 1 else 2)
+        assert law.density(point) < 3e-3
+
+
+def test_a_free_product_has_a_cusp_where_the_sample_covariance_law_has_one():
+    """q = 1/min over u of ∫ (t u)²/(1 + t u)² between the poles -1, -1/10."""
+    population = rm.DiscreteMeasure([1.0, 10.0], [0.5, 0.5])
+    t, w = population.nodes, population.weights
+    # K' = 1 - q Σ w t²/(ω - t)²: least where Σ w t²/(ω - t)³ = 0
+    omega = brentq(lambda o: w @ (t**2 / (o - t) ** 3), 1.1, 9.0, xtol=1e-16)
+    ratio = 1 / float(w @ (t**2 / (omega - t) ** 2))
+    point = omega * (1 + ratio * float(w @ (t / (omega - t))))
+    for law in (
+        SampleCovariance(ratio, population),
+        FreeProduct(rm.MarchenkoPastur(ratio), population),
+    ):
+        assert cusps(law) == pytest.approx((point,), abs=1e-12)
+
+
+def test_laws_of_one_cut_and_generic_sums_have_no_cusp():
     coin = rm.DiscreteMeasure([-1.0, 1.0], [0.5, 0.5])
-    with pytest.raises(NotImplementedError, match="cusps of a FreeSum are not known here"):
-        cusps(boxplus(coin, coin))
+    for law in (
+        rm.Semicircle(), rm.MarchenkoPastur(0.3), rm.Wachter(0.3, 0.4), rm.FussCatalan(2),
+        boxplus(coin, coin), boxplus(rm.Uniform(0.0, 1.0), rm.MarchenkoPastur(0.3)),
+    ):  # fmt: skip
+        assert cusps(law) == ()
+
+
+def test_edges_of_an_affine_image_are_images():
+    """ρ/√distance of c X is |c|^(-3/2) as large."""
+    law = rm.MarchenkoPastur(0.3, 1.7)
+    left, right = edges(law)
+    mirrored = edges(law.dilate(-2.0).shift(1.0))
+    assert [edge.side for edge in mirrored] == ["left", "right"]
+    assert mirrored[0].location == 1 - 2 * right.location
+    assert mirrored[0].constant == pytest.approx(right.constant / 2**1.5, rel=1e-15)
+    assert mirrored[1].constant == pytest.approx(left.constant / 2**1.5, rel=1e-15)
+
+
+def test_constants_of_a_free_sum_are_those_of_the_kernel():
+    """Extrapolated from the density on the generic route, exact on the other."""
+    variance = 0.25
+    exact = edges(DeformedWigner(THREE, variance))
+    found = edges(FreeSum(THREE, rm.Semicircle(variance)))
+    for one, other in zip(found, exact, strict=True):
+        assert one.constant == pytest.approx(other.constant, rel=1e-10)

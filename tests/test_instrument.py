@@ -7,7 +7,7 @@ import pytest
 from test_measure import measured
 
 import rmthess as rm
-from rmthess.instrument import EigenvalueInstrument, LanczosInstrument, instrument_of
+from rmthess.instrument import EigenvalueInstrument, LanczosInstrument, NoDraws, instrument_of
 
 LAW = rm.MarchenkoPastur(0.43, 1.7)
 RNG_SEED = 30
@@ -49,13 +49,12 @@ def test_unequal_weights_count_by_their_weight():
 
 def test_a_drawn_matrix_is_sorted_eigenvalues_in_the_same_coordinates():
     instrument = eigenvalue_instrument(LAW.sample(60, np.random.default_rng(2)))
-    rng = np.random.default_rng(3)
-    draws = np.array([instrument.draw(LAW, rng) for _ in range(300)])
+    draws = instrument.draw(LAW, 300, seed=3).coordinates
     assert np.all(np.diff(draws) >= 0)
     bias = draws.mean(axis=0) - instrument.expect(LAW)
     # the mean of the i-th eigenvalue is its quantile to O(1/dim) of the width
     assert np.abs(bias).max() * np.sqrt(60) < 2 / 60 * np.ptp(LAW.support[0])
-    first, second = (instrument.draw(LAW, np.random.default_rng(4)) for _ in range(2))
+    first, second = (instrument.draw(LAW, 2, seed=4).coordinates for _ in range(2))
     np.testing.assert_array_equal(first, second)
 
 
@@ -101,8 +100,7 @@ def test_the_law_is_shown_at_the_side_of_the_matrix_and_in_the_limit_without_one
 
 def test_the_mean_of_draws_is_what_is_expected():
     instrument = instrument_of(lanczos_measure(steps=5, dim=40))
-    rng = np.random.default_rng(5)
-    draws = np.array([instrument.draw(LAW, rng) for _ in range(2000)])
+    draws = instrument.draw(LAW, 2000, seed=5).coordinates
     error = draws.std(axis=0) / np.sqrt(2000)
     assert np.all(np.abs(draws.mean(axis=0) - instrument.expect(LAW)) < 4 * error)
 
@@ -147,6 +145,17 @@ def test_a_window_on_a_lanczos_run_leaves_out_converged_outliers():
         np.testing.assert_allclose(inside.off_diagonals[probe], b, atol=1e-3)
 
 
+def test_deflated_eigenvalues_are_not_looked_at():
+    whole = lanczos_measure()
+    measure = rm.LanczosMeasure(
+        whole.diagonals, whole.off_diagonals, whole.residuals, 302, deflated=[3.0, 45.0]
+    )
+    for window in (None, (0.0, 10.0)):
+        found, bulk = instrument_of(measure, window), instrument_of(whole, window)
+        assert found.dim == bulk.dim
+        np.testing.assert_array_equal(found.observe(), bulk.observe())
+
+
 # ------------------------------------------------------------------- refusals
 
 
@@ -175,6 +184,6 @@ def test_a_bad_window_or_side_is_refused(measure, arguments, sentence):
 
 def test_no_matrix_is_drawn_without_a_side():
     instrument = LanczosInstrument(np.ones((1, 3)), np.ones((1, 2)), None)
-    with pytest.raises(ValueError, match="needs its side: pass dim="):
-        instrument.draw(LAW, np.random.default_rng(0))
+    with pytest.raises(NoDraws, match="the side of the matrix is unknown; pass dim="):
+        instrument.draw(LAW, 2, seed=0)
     assert EigenvalueInstrument(rm.DiscreteMeasure([1.0], [1.0])).dim is None

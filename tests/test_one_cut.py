@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import rmthess as rm
-from rmthess.smoothing import smooth
 from rmthess.sampling import sample_chains
+from rmthess.smoothing import smooth
 
 SIDE, STEPS, PROBES = 2000, 64, 8
 THIRDS = np.full(3, 1 / 3)

@@ -1,0 +1,151 @@
+"""Are the errors of a fit its errors, and are the p-values of a true law uniform?
+
+    python benchmarks/calibration.py            500 spectra a row, about 20 minutes on an idle core
+    python benchmarks/calibration.py --quick    40 a row
+
+Prints a table and writes benchmarks/results/calibration.md. The spectra have known parameters.
+Those of GOE and Wishart matrices come from the tridiagonal models, exact at any side; all others
+from matrices of the stated side, built entry by entry and diagonalised, seen either whole or by the
+Lanczos coefficients of random vectors. None of them uses the sampler by which a fit calibrates
+itself at large sides.
+"""
+
+# ruff: noqa: E402 - the number of threads is set before NumPy is loaded
+
+from __future__ import annotations
+
+import os
+
+for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[variable] = "1"
+
+import argparse
+import platform
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy.stats import kstest
+
+import rmthess as rm
+from rmthess import jacobi
+
+RESULTS = Path(__file__).parent / "results" / "calibration.md"
+DRAWS = 99  # matrices a fit; p-values are multiples of 1/100
+
+
+@dataclass(frozen=True)
+class Case:
+    """A family with its true parameters, the side of its matrices, and the instrument."""
+
+    name: str
+    family: Callable[..., rm.Law]
+    truth: Mapping[str, float]
+    side: int
+    steps: int = 0  # of Lanczos; 0: all eigenvalues
+    probes: int = 4
+
+    @property
+    def instrument(self) -> str:
+        return f"Lanczos, {self.steps} steps, {self.probes} probes" if self.steps else "eigenvalues"
+
+    def measure(self, seed: int) -> rm.DiscreteMeasure | rm.LanczosMeasure:
+        law, rng = self.family(**self.truth), np.random.default_rng([self.side, self.steps, seed])
+        if not self.steps:
+            return rm.DiscreteMeasure.from_eigenvalues(law.sample(self.side, rng))
+        if law.ensemble is not None:
+            a, b = law.sample_jacobi(self.steps, self.side, rng, self.probes)
+        else:
+            values = law.sample(self.side, rng)
+            weights = rng.standard_normal((self.probes, self.side)) ** 2
+            pairs = [jacobi.from_quadrature(values, w / w.sum(), self.steps) for w in weights]
+            a, b = (np.array([pair[k] for pair in pairs]) for k in (0, 1))
+        return rm.LanczosMeasure(a, b, np.zeros(self.probes), self.side)
+
+
+def covariance(ratio: float, small: float, large: float) -> rm.Law:
+    return rm.SampleCovariance(ratio, rm.DiscreteMeasure([small, large], [0.6, 0.4]))
+
+
+def wigner(variance: float, low: float, high: float) -> rm.Law:
+    return rm.DeformedWigner(rm.DiscreteMeasure([low, high], [0.6, 0.4]), variance)
+
+
+SEMICIRCLE = {"variance": 1.7, "mean": 0.43}
+WHITE = {"ratio": 0.43, "variance": 1.7}
+TWO = {"ratio": 0.4, "small": 0.5, "large": 2.0}
+LEVELS = {"variance": 0.3, "low": -1.0, "high": 1.0}
+CASES = [
+    Case("semicircle", rm.Semicircle, SEMICIRCLE, 300),
+    Case("semicircle", rm.Semicircle, SEMICIRCLE, 100_000, 32),
+    Case("Marchenko–Pastur", rm.MarchenkoPastur, WHITE, 300),
+    Case("Marchenko–Pastur", rm.MarchenkoPastur, WHITE, 100_000, 32),
+    Case("sample covariance, two atoms", covariance, TWO, 200),
+    Case("sample covariance, two atoms", covariance, TWO, 400),
+    Case("sample covariance, two atoms", covariance, TWO, 400, 20),
+    Case("deformed Wigner, two atoms", wigner, LEVELS, 200),
+    Case("deformed Wigner, two atoms", wigner, LEVELS, 400, 20),
+]
+
+
+def row(case: Case, count: int) -> str:
+    """One line of the table; standard errors of the coverages and shares are binomial."""
+    begun = time.process_time()
+    z, p_values = [], []
+    for seed in range(count):
+        start = {name: 1.1 * value for name, value in case.truth.items()}
+        found = rm.fit(case.family, case.measure(seed), start=start, bootstrap=DRAWS, seed=seed)
+        p_values.append(found.p_value)
+        z.append(
+            [
+                (found.parameters[name] - value) / found.standard_errors[name]
+                for name, value in case.truth.items()
+            ]
+        )
+    scores, p = np.array(z), np.array(p_values)
+    covered = ", ".join(
+        f"{name} {share:.1%}"
+        for name, share in zip(case.truth, (np.abs(scores) < 1.96).mean(axis=0), strict=True)
+    )
+    # p is discrete: a uniform shift within its step makes the test exact
+    jitter = np.random.default_rng(0).uniform(0, 1 / (DRAWS + 1), p.size)
+    uniform = kstest(p[np.isfinite(p)] - jitter[np.isfinite(p)], "uniform").pvalue
+    seconds = (time.process_time() - begun) / count
+    return (
+        f"| {case.name} | {case.instrument} | {case.side} | {count} | {covered} | "
+        f"{np.mean(p <= 0.05):.1%} | {np.mean(p <= 0.01):.1%} | {uniform:.2g} | {seconds:.2g} s |"
+    )
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    options.add_argument("--quick", action="store_true", help="40 spectra a row instead of 500")
+    options.add_argument("--count", type=int, help="spectra a row")
+    chosen = options.parse_args()
+    count = chosen.count or (40 if chosen.quick else 500)
+    warnings.simplefilter("error", RuntimeWarning)
+    head = (
+        "| family | instrument | side | fits | 95% intervals that hold the truth | p ≤ 5% | "
+        "p ≤ 1% | uniform? (Kolmogorov–Smirnov p) | CPU a fit |\n|" + "---|" * 9
+    )
+    print(head, flush=True)
+    rows = []
+    for case in CASES:
+        rows.append(row(case, count))
+        print(rows[-1], flush=True)
+    binomial = 100 * np.sqrt(0.05 * 0.95 / count)
+    RESULTS.write_text(
+        f"# Calibration of fits\n\nWritten by `python benchmarks/calibration.py"
+        f"{'' if count == 500 else f' --count {count}'}`: python {platform.python_version()}, "
+        f"numpy {np.__version__}, {platform.machine()}, one thread, {DRAWS} draws a fit. The "
+        f"nominal coverage is 95%, its standard error at {count} fits {binomial:.1f}%; the nominal "
+        f"shares of p ≤ 5% and p ≤ 1% are 5% and 1%.\n\n{head}\n" + "\n".join(rows) + "\n",
+        encoding="utf-8",
+    )
+
+
+if __name__ == "__main__":
+    main()

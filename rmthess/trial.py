@@ -1,0 +1,88 @@
+"""The data beside random matrices of the law that fits them best."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rmthess.instrument import Draws, Instrument
+from rmthess.nearest import Inverse, Nearest, Problem
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What the draws say: ``refits`` (draws, parameters) and the departure of the data.
+
+    ``expected`` the mean distance of a draw to its own best fit; ``as_far`` the number of draws
+    that depart at least as much as the data; ``where`` the departure of the data is largest.
+    """
+
+    refits: Array
+    expected: float
+    as_far: int
+    p_value: float
+    where: str
+
+
+def trial(
+    task: Problem,
+    instrument: Instrument,
+    best: Nearest,
+    drawn: Nearest,
+    draws: Draws,
+    inverse: Inverse,
+) -> Trial:
+    """One linearised step refits each draw; what it leaves are the draw's own distance and moments.
+
+    The departure of a matrix is the largest of: its distance, and the sums of its first 1, 2, ...
+    squared moments, each standardised by the draws. So a smooth departure shows in few moments and
+    a rough one in the distance; how far a true law departs is read off the draws themselves.
+    ``drawn`` is the fit whose law was drawn, ``best`` the one to be judged.
+    """
+    deviations = draws.coordinates - instrument.expect(best.law)
+    steps = deviations @ inverse.matrix.T
+    distances = np.linalg.norm(deviations - steps @ best.jacobian.T, axis=1)
+    refits, reference = best.values + steps, drawn.law
+    slopes = _moment_slopes(task, instrument, drawn)
+    moments = draws.moments - (refits - drawn.values) @ slopes
+    center, spread = moments.mean(axis=0), moments.std(axis=0)
+    seen = instrument.observed_moments(reference) - (best.values - drawn.values) @ slopes
+    columns = [distances**2, *np.cumsum(((moments - center) / spread) ** 2, axis=1).T]
+    own = [best.distance**2, *np.cumsum(np.clip((seen - center) / spread, -1e100, 1e100) ** 2)]
+    table = np.array(columns)
+    middle, scale = table.mean(axis=1), table.std(axis=1)
+    departures = ((table - middle[:, None]) / scale[:, None]).max(axis=0)
+    standard = (np.array(own) - middle) / scale
+    largest = int(np.argmax(standard))
+    as_far = int(np.count_nonzero(departures >= standard[largest]))
+    return Trial(
+        refits=refits,
+        expected=float(distances.mean()),
+        as_far=as_far,
+        p_value=(1 + as_far) / (1 + len(distances)),
+        where="in the distance" if largest == 0 else f"in the moments up to degree {largest}",
+    )
+
+
+def _moment_slopes(task: Problem, instrument: Instrument, best: Nearest) -> Array:
+    """How the expected moments move with each free parameter, (parameters, moments)."""
+    here = instrument.expected_moments(best.law, best.law)
+    slopes = []
+    for k, value in enumerate(best.values):
+        size = 1e-5 * (abs(value) or 1.0)
+        for step in (size, -size):
+            values = best.values
+            values[k] += step
+            try:
+                there = instrument.expected_moments(task.law(values), best.law)
+            except ValueError:  # out of the family's range: look to the other side
+                continue
+            slopes.append((there - here) / step)
+            break
+        else:
+            slopes.append(np.zeros_like(here))
+    return np.array(slopes)

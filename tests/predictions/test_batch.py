@@ -1,0 +1,210 @@
+"""Batches against all data: every batch of a small problem, random matrices, the digits."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+import torch
+from predictions.widths import numbers, rows
+from torch import nn
+
+import rmthess as rm
+from rmthess.demo.problems import Digits
+from rmthess.predictions.batch_noise import BatchNoise
+
+MSE, LOSS = nn.MSELoss(), nn.CrossEntropyLoss()
+
+
+def linear_problem(samples, dim, spread=0.3, seed=0):
+    """A linear model: H_i = 2 x_i x_iᵀ, whatever the weights; one direction of x stands out."""
+    rng = np.random.default_rng(seed)
+    x = spread * rng.standard_normal((samples, dim))
+    x[:, 0] += 1.0
+    with torch.random.fork_rng(devices=[]):
+        model = nn.Linear(dim, 1, bias=False).double()
+    return model, (torch.as_tensor(x), torch.zeros(samples, 1, dtype=torch.float64)), x
+
+
+def top(x, count=1):
+    values = np.linalg.eigvalsh(2 * x.T @ x / len(x))[::-1][:count]
+    return values[0] if count == 1 else values
+
+
+def trained(seed, steps, hidden=32):
+    digits = Digits.load()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        layers = nn.Linear(64, hidden), nn.ReLU(), nn.Linear(hidden, 10)
+        model = nn.Sequential(*layers).double()
+    optimiser = torch.optim.Adam(model.parameters(), lr=0.01)
+    for _ in range(steps):
+        optimiser.zero_grad()
+        LOSS(model(digits.inputs), digits.labels).backward()
+        optimiser.step()
+    return model, (digits.inputs, digits.labels)
+
+
+def test_the_variances_are_those_of_the_single_samples():
+    model, data, x = linear_problem(40, 6)
+    noise = rm.batch_noise(model, MSE, data, count=3)
+    H = 2 * x.T @ x / len(x)
+    values, vectors = np.linalg.eigh(H)
+    v = vectors[:, -1]
+    products = 2 * x * (x @ v)[:, None]
+    np.testing.assert_allclose(noise.values[:4], values[::-1][:4])
+    wanted = (products @ vectors[:, ::-1][:, :4]).var(axis=0)
+    np.testing.assert_allclose(noise.variances[:4], wanted, rtol=1e-9)
+    assert noise.total == pytest.approx(products.var(axis=0).sum(), rel=1e-9)
+
+
+def test_second_order_is_the_mean_over_all_batches():
+    """All 66 batches of 10 out of 12; what is left is of third order in the noise."""
+    model, data, x = linear_problem(12, 4)
+    noise = rm.batch_noise(model, MSE, data, count=3)
+    wanted = np.mean([top(x[list(chosen)]) for chosen in combinations(range(12), 10)])
+    assert noise.largest(10) - noise.values[0] == pytest.approx(wanted - top(x), rel=0.2)
+    assert noise.largest(12) == pytest.approx(top(x), rel=1e-12)
+
+
+def test_a_shift_larger_than_the_distance_to_the_second_eigenvalue_is_refused():
+    model, data, _ = linear_problem(60, 20, spread=1.0)
+    noise = rm.batch_noise(model, MSE, data)
+    with pytest.warns(UserWarning, match=r"more than its distance to the second.*larger batches"):
+        assert np.isnan(noise.largest(5))
+    lone = BatchNoise(np.array([1.0, 0.0]), np.array([0.5, 0.0]), 400.0, 1.0, 100)
+    with pytest.warns(UserWarning, match="more than itself, 1:"):
+        assert np.isnan(lone.largest(5))
+
+
+def test_extrapolation_is_exact_for_one_set_of_all_samples():
+    model, data, x = linear_problem(40, 6)
+    found = rm.batch_extrapolation(model, MSE, data, size=40, sets=4, count=3)
+    np.testing.assert_allclose(found.values, top(x, 3), rtol=1e-8)
+    np.testing.assert_allclose(found.errors, 0, atol=1e-8)
+
+
+def test_an_outlier_extrapolates_to_all_data_and_the_edge_of_a_bulk_does_not():
+    """The edge of a white bulk moves like b^(-1/2), and a straight line in 1/b misses it."""
+    model, data, x = linear_problem(2000, 30, spread=1.0)
+    found = rm.batch_extrapolation(model, MSE, data, size=400, sets=20, count=2, seed=1)
+    full = top(x, 2)
+    biased = found.whole.mean(axis=0) - full
+    left = np.abs(found.values - full)
+    assert biased[0] > 5 * found.errors[0]
+    assert left[0] < 4 * found.errors[0]
+    assert left[1] > 0.3 * biased[1]
+    assert "in all 2000 samples" in str(found)
+
+
+@pytest.mark.slow
+def test_the_standard_error_is_the_scatter_between_runs():
+    model, data, _ = linear_problem(600, 10, spread=1.0)
+    runs = [
+        rm.batch_extrapolation(model, MSE, data, size=100, sets=12, seed=seed) for seed in range(25)
+    ]
+    scatter = np.std([run.values[0] for run in runs], ddof=1)
+    claimed = np.sqrt(np.mean([run.errors[0] ** 2 for run in runs]))
+    assert 0.6 < scatter / claimed < 1.6  # 24 degrees of freedom: 15% of either
+
+
+def test_data_in_several_batches_are_one():
+    model, data, _ = linear_problem(40, 6)
+    parts = [(data[0][:25], data[1][:25]), (data[0][25:], data[1][25:])]
+    one, two = (rm.batch_extrapolation(model, MSE, d, size=20, sets=4) for d in (data, parts))
+    np.testing.assert_array_equal(one.each, two.each)
+
+
+@pytest.mark.parametrize("row", rows("Granziol additive"))
+def test_the_isotropic_baseline_is_the_spike_of_the_table(row):
+    (theta,) = numbers(row["parameters"])[:1]
+    noise = BatchNoise(np.array([theta, 0.0]), np.zeros(2), 0.0, isotropic_total=1.0, samples=2)
+    spike = noise.isotropic(1)  # one sample of two: the factor is 1
+    if "overlap" in row["quantity"]:
+        found = spike.overlap
+    else:
+        found = 2.0 if spike.location is None else spike.location
+    assert found == pytest.approx(row["value"], abs=1e-5)
+
+
+def test_the_other_spikes_of_noisy_curvature_are_those_of_the_table():
+    (row,) = rows("Granziol/BBP")[0].values
+    assert rm.spikes.covariance(5.0, ratio=0.5).location == pytest.approx(row["value"], rel=1e-5)
+    (row,) = rows("Baskerville")[0].values
+    bulk = rm.MarchenkoPastur(0.5, variance=0.8)
+    assert rm.spikes.additive(bulk, 4.0).location == pytest.approx(row["value"], rel=1e-5)
+
+
+def test_without_noise_the_isotropic_baseline_stays():
+    noise = BatchNoise(np.array([2.0, 1.0]), np.zeros(2), 0.0, isotropic_total=1.0, samples=9)
+    assert noise.isotropic(9).location == 2.0
+
+
+MODEL, DATA, _ = linear_problem(40, 6)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"size": 41}, "at most the 40 samples, got 41"),
+        ({"size": 7}, "size must be even"),
+        ({"size": 2}, "size must be an integer of at least 4"),
+        ({"size": 8, "sets": 2}, "sets must be an integer of at least 4"),
+        ({"size": 8, "count": 9}, "count must be at most the 6 parameters, got 9"),
+    ],
+)
+def test_sizes_that_cannot_be_drawn_are_refused(options, said):
+    with pytest.raises(ValueError, match=said):
+        rm.batch_extrapolation(MODEL, MSE, DATA, **options)
+
+
+def test_bad_data_are_refused():
+    x = DATA[0].clone()
+    x[3, 2] = torch.nan
+    for function in (rm.batch_extrapolation, rm.batch_noise):
+        with pytest.raises(ValueError, match="not finite"):
+            function(MODEL, MSE, (x, DATA[1]))
+        with pytest.raises(TypeError, match="so that samples can be drawn"):
+            function(MODEL, MSE, [((DATA[0], DATA[0]), DATA[1])])
+    with pytest.raises(ValueError, match="one sample has no scatter"):
+        rm.batch_noise(MODEL, MSE, (x[:1], DATA[1][:1]))
+    with pytest.raises(ValueError, match="at most the 40 samples, got 41"):
+        rm.batch_noise(MODEL, MSE, DATA).largest(41)
+
+
+def test_a_loss_whose_samples_do_not_average_is_refused():
+    model = nn.Linear(6, 3).double()
+    weights = nn.CrossEntropyLoss(weight=torch.tensor([1.0, 5.0, 9.0], dtype=torch.float64))
+    with pytest.raises(ValueError, match="do not average to that of all"):
+        rm.batch_noise(model, weights, (DATA[0], torch.arange(40) % 3))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("steps", [25, 150])
+def test_digits_of_half_the_size_extrapolate_to_all(steps):
+    """Five networks; one of the ten errors may exceed its bound."""
+    first, sums, alone = [], [], []
+    for seed in range(5):
+        model, data = trained(seed, steps)
+        values = rm.eigenpairs(rm.hessian(model, LOSS, data), 14).values
+        full = np.sort(values)[::-1][:10]
+        found = rm.batch_extrapolation(model, LOSS, data, size=598, sets=12, count=10, seed=seed)
+        first.append(found.values[0] / full[0] - 1)
+        sums.append(found.sums[-1] / full.sum() - 1)
+        alone.append(found.whole.sum(axis=1).mean() / full.sum() - 1)
+    assert np.median(np.abs(first)) < 0.035
+    assert np.median(np.abs(sums)) < 0.02
+    assert min(alone) > 2 * np.median(np.abs(sums))
+
+
+@pytest.mark.slow
+def test_noise_of_digits_has_a_direction_that_the_isotropic_model_does_not_know():
+    model, data = trained(2, 25)
+    noise = rm.batch_noise(model, LOSS, data)
+    assert 100 < noise.total / noise.isotropic_total < 1000
+    found = rm.batch_extrapolation(model, LOSS, data, size=512, sets=12)
+    measured = found.whole.mean() - noise.values[0]
+    isotropic = noise.isotropic(512).location - noise.values[0]
+    assert isotropic < 0.05 * noise.shift(512)
+    assert noise.largest(512) == pytest.approx(noise.values[0] + measured, rel=0.08)
