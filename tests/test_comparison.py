@@ -564,7 +564,8 @@ def test_zeros_that_rounding_made_negative_are_not_below_zero() -> None:
     assert (np.linalg.eigvalsh(matrix) < 0).any()
     for measure in (exact(matrix), rm.lanczos(matrix, steps=60, probes=2)):
         row = rows(rm.compare(rm.MarchenkoPastur(2.5), measure))["mass below 0"]
-        assert (row.predicted, row.measured) == (0.0, 0.0)
+        assert row.predicted == 0
+        assert row.measured == pytest.approx(0, abs=1e-7)  # what 60 steps leave open
 
 
 def test_a_comparison_prints_as_a_table() -> None:

