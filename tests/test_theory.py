@@ -24,7 +24,7 @@ HEADINGS = [
     "Sources",
 ]
 STATUSES = {"theorem", "asymptotic", "heuristic"}
-SECONDS = 20.0
+SECONDS = 30.0
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 

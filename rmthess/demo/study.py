@@ -139,9 +139,7 @@ def examine(measured: LanczosMeasure, seed: int) -> Spectrum:
     found = outliers(measured)
     slack = 1e-9 * (found.right - found.left)
     window = (found.left - slack, found.right + slack) if len(found) else None
-    fits = {
-        name: fit(family, measured, window=window, seed=seed) for name, family in LAWS.items()
-    }
+    fits = {name: fit(family, measured, window=window, seed=seed) for name, family in LAWS.items()}
     return Spectrum(measured, found, fits)
 
 

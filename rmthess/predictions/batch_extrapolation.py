@@ -97,8 +97,8 @@ def batch_extrapolation(
         sums.
     seed : of the samples.
 
-    The sums of the largest are low by a few percent where the loss is small and few samples carry
-    the curvature.
+    On the digits, a third of them a set: the sum of ten to 0.5% at loss .15 and 1.6% at .005, the
+    largest alone to 1% and 5% in the median, where the standard errors are too small (1% to 3%).
 
     Source
     ------
