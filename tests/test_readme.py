@@ -53,4 +53,5 @@ def test_every_command_of_the_command_line_exists():
     from rmthess.cli import app
 
     known = {command.callback.__name__ for command in app.registered_commands}
+    known |= {group.name for group in app.registered_groups}
     assert set(re.findall(r"`rmthess (\w+)", README)) == known
