@@ -155,26 +155,27 @@ def test_what_lies_below_the_floor_does_not_touch_the_fit():
 
 @pytest.mark.slow
 def test_a_trained_networks_positive_bulk_is_lognormal_rather_than_white():
-    """Hessian of a 64-24-10 ReLU network on digits: ten decades, std of log λ near 3.5.
+    """Hessian of a 64-24-10 ReLU network on all digits, 100 mini-batches on: std of log λ near 3.6.
 
-    Kolmogorov distance of log λ to a normal 0.04 to 0.06; the sample covariance of a log-normal
-    population lies within 0.1 of the spread, a white one at 0.5.
+    Over four seeds 3.54 to 3.67, Kolmogorov distance of log λ to a normal 0.036 to 0.046; the
+    sample covariance of a log-normal population lies within 0.1 of the spread, a white one at 0.5.
     """
     import torch
     from sklearn.datasets import load_digits
 
     torch.manual_seed(0)
     data = load_digits()
-    x = torch.tensor(data.data[:500] / 16.0)
-    y = torch.tensor(data.target[:500])
+    x = torch.tensor(data.data / 16.0)
+    y = torch.tensor(data.target)
     model = torch.nn.Sequential(
         torch.nn.Linear(64, 24), torch.nn.ReLU(), torch.nn.Linear(24, 10)
     ).double()
     loss = torch.nn.CrossEntropyLoss()
     descent = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-    for _ in range(150):
+    for _ in range(100):
+        batch = torch.randint(len(x), (50,))
         descent.zero_grad()
-        loss(model(x), y).backward()
+        loss(model(x[batch]), y[batch]).backward()
         descent.step()
     values = rm.eigenvalues(rm.hessian(model, loss, (x, y)))
     measure = rm.DiscreteMeasure.from_eigenvalues(values)
