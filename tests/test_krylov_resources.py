@@ -146,6 +146,37 @@ def test_periodic_keeps_orthogonality_at_half_precision_with_fewer_passes(dtype,
     np.testing.assert_allclose(found.diagonals, full.diagonals, atol=40 * 20 * eps)
 
 
+def test_large_operators_are_reorthogonalised_when_due_and_small_ones_always():
+    def used(dim):
+        operator = rm.LowRank(torch.eye(dim, 3), np.array([3.0, 2.0, 1.0]))
+        return rm.lanczos(operator, steps=5, probes=1).provenance["reorthogonalize"]
+
+    assert (used(9_999), used(10_000)) == ("full", "periodic")
+
+
+@pytest.mark.parametrize("spectrum", ["outliers", "ten decades", "indefinite"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_periodic_counts_and_places_ritz_values_as_full_does(dtype, spectrum):
+    n = 2000
+    decades = np.logspace(-10, 0, n)
+    values = {
+        "outliers": np.append(np.linspace(0, 1, n - 4), [10, 20, 40, 41]),
+        "ten decades": decades,
+        "indefinite": np.concatenate([-decades[::-2], decades[::2]]),
+    }[spectrum]
+    full, periodic = (
+        rm.lanczos(np.diag(values).astype(dtype), steps=100, probes=2, reorthogonalize=method)
+        for method in ("full", "periodic")
+    )
+    eps, largest = np.finfo(dtype).eps, np.abs(values).max()
+    np.testing.assert_allclose(
+        np.sort(periodic.nodes), np.sort(full.nodes), atol=200 * eps * largest
+    )
+    for degree in (1, 2, 7):
+        wanted = full.moment(degree)
+        assert periodic.moment(degree) == pytest.approx(wanted, abs=200 * eps * largest**degree)
+
+
 def test_an_unknown_method_lists_the_known():
     with pytest.raises(ValueError, match=r"one of \('full', 'periodic', 'none'\), got 'some'"):
         rm.lanczos(np.eye(3), reorthogonalize="some")

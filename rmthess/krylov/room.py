@@ -14,6 +14,7 @@ from rmthess.operators.memory import free_memory, readable
 from rmthess.operators.operator import Operator
 
 _SCRATCH = 5  # vectors a probe besides its basis: q_j, q_{j-1}, a product, its input, a temporary
+_LARGE = 10_000  # the side from which fewer passes over a basis are felt
 STRIDE = 8  # steps between two reads of the scalars of a GPU
 
 
@@ -24,7 +25,7 @@ class Room:
     ``ahead``: whether the host hands out work without waiting for the device.
 
     >>> from rmthess.operators.as_operator import as_operator
-    >>> Room.plan(as_operator(torch.eye(1000)), 64, 8, "full", memory=600_000).width
+    >>> Room.plan(as_operator(torch.eye(1000)), 64, 8, None, memory=600_000).width
     2
     """
 
@@ -36,18 +37,28 @@ class Room:
 
     @classmethod
     def plan(
-        cls, operator: Operator, steps: int, probes: int, method: Method, memory: float | None
+        cls,
+        operator: Operator,
+        steps: int,
+        probes: int,
+        method: Method | None,
+        memory: float | None,
     ) -> Room:
         """As many probes as fit into ``memory`` bytes, or into what is free.
 
+        ``method``: None is "periodic" for a large operator on a CPU. On a GPU every decision is a
+        wait, and a small basis lies in the cache.
         On a GPU a basis that does not fit alone is kept in host memory, but for its first blocks.
         Raises MemoryError where one probe cannot be run.
         """
+        dim = operator.dim
+        if method is None:
+            method = "periodic" if operator.device.type == "cpu" and dim >= _LARGE else "full"
         if method not in METHODS:
             raise ValueError(f"reorthogonalize must be one of {METHODS}, got {method!r}")
         if memory is not None and not memory > 0:
             raise ValueError(f"memory must be a positive number of bytes, got {memory}")
-        vector = operator.dim * working_dtype(operator).itemsize
+        vector = dim * working_dtype(operator).itemsize
         rows = 0 if method == "none" else steps
         free = free_memory(operator.device)
         limits = [int(limit) for limit in (free, memory) if limit is not None]
@@ -63,7 +74,7 @@ class Room:
         if cuda and resident >= 0 and (host is None or outside < host):
             return replace(room, width=1, resident=resident)
         raise MemoryError(
-            f"one probe of {steps} steps at dim {operator.dim} needs "
+            f"one probe of {steps} steps at dim {dim} needs "
             f"{readable((rows + _SCRATCH) * vector)} on {operator.device}, where "
             f"{readable(min(limits))} may be used; {max(0, space - _SCRATCH)} steps would fit, and "
             f"reorthogonalize='none' needs {readable(_SCRATCH * vector)} but finds ghosts"

@@ -37,7 +37,7 @@ def lanczos(
     outliers: int | None = None,
     tolerance: float | None = None,
     deflate: int = 0,
-    reorthogonalize: Method = "full",
+    reorthogonalize: Method | None = None,
     memory: float | None = None,
     progress: Callable[[int, int], object] | None = None,
 ) -> LanczosMeasure:
@@ -62,8 +62,9 @@ def lanczos(
     former exactly, as ``.deflated``. An operator from ``deflate(operator, vectors)`` is measured in
     the same way.
 
-    ``reorthogonalize``: "full"; "periodic", whenever orthogonality has fallen to sqrt(eps), which
-    gives the same T to rounding for fewer passes; "none" keeps no basis and finds ghosts.
+    ``reorthogonalize``: "full", at every step; "periodic", whenever orthogonality has fallen to
+    sqrt(eps), which gives the same T to rounding for fewer passes; "none" keeps no basis and finds
+    ghosts. None is "periodic" on a CPU for dim of 10 000 and more, else "full".
     ``memory``: most bytes for vectors on the operator's device, all that is free if None. What does
     not fit is run a few probes at a time; on a GPU a basis that does not fit alone is kept in host
     memory. Out of memory halves the number at a time.

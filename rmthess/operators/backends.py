@@ -152,9 +152,9 @@ class Engine:
         wide = rows.dtype if few else torch.float64
         out = torch.zeros(rows.shape, dtype=wide, device=rows.device)
         total = 0.0
-        columns = [self.problem.parameters.split(row) for row in rows]
+        columns, targets = self.columns(rows), self.targets(out)
         for graph in self.opened(self.name) if self.kept is None else self.kept:
-            self.add(graph, columns, out)
+            self.add(graph, columns, targets)
             total += graph.weight
             del graph
         if abs(total - self.total_weight) > 1e-9 * self.total_weight:
@@ -175,7 +175,7 @@ class Engine:
             if graph is None:
                 continue
             out = torch.zeros_like(rows)
-            self.add(graph, [self.problem.parameters.split(row) for row in rows], out)
+            self.add(graph, self.columns(rows), self.targets(out))
             if not bool(torch.isfinite(out).all()):
                 entry = int(torch.nonzero(~torch.isfinite(out))[0, 1])
                 raise NonFiniteError(
@@ -187,11 +187,22 @@ class Engine:
             f"the sum of the {kind}-vector products of {self.batches} batches is not finite"
         )
 
-    def add(self, graph: Linear, columns: Sequence[Sequence[Tensor]], out: Tensor) -> None:
-        """out (k, dim) += the share of one batch; ``columns`` in the parameters' shapes."""
+    def columns(self, rows: Tensor) -> list[list[Tensor]]:
+        """The rows (k, dim) in the parameters' shapes."""
+        return [self.problem.parameters.split(row) for row in rows]
+
+    def targets(self, out: Tensor) -> list[list[Tensor]]:
+        """The rows of ``out`` (k, dim) in the parameters' shapes, to be written through."""
+        return [self.problem.parameters.views(row) for row in out]
+
+    def add(
+        self, graph: Linear, columns: Sequence[Sequence[Tensor]], targets: Sequence[list[Tensor]]
+    ) -> None:
+        """targets += the share of one batch; see ``columns`` and ``targets``."""
         products = (
             graph.products(columns) if isinstance(graph, Batched) else map(graph.product, columns)
         )
-        for target, pieces in zip(out, products, strict=True):
+        for target, pieces in zip(targets, products, strict=True):
+            # The weight is known after a product.
             share = graph.weight / self.total_weight if self.problem.is_mean else 1.0
             self.problem.parameters.add_to(target, pieces, share)

@@ -62,5 +62,5 @@ def _gradient(hessian: Curvature, point: Tensor) -> Tensor:
             loss = problem.evaluate(batch)
             if loss is not None:
                 share = loss.weight / hessian.total_weight if problem.is_mean else 1.0
-                moved.add_to(total, plain_gradient(loss), share)
+                moved.add_to(moved.views(total), plain_gradient(loss), share)
     return total

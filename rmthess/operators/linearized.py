@@ -50,12 +50,6 @@ class Recorded:
         return value
 
     @property
-    def convolves(self) -> bool:
-        return self._recording is not None and self._recording.holds(
-            torch.ops.aten.convolution.default
-        )
-
-    @property
     def bytes(self) -> int:
         """What the record keeps alive."""
         return 0 if self._recording is None else self._recording.bytes

@@ -37,20 +37,21 @@ class Parameters:
         """The vector (dim,) as tensors of the parameters' shapes."""
         return [
             part.to(value.device, value.dtype)
-            for part, value in zip(self._views(vector), self.values, strict=True)
+            for part, value in zip(self.views(vector), self.values, strict=True)
         ]
 
-    def add_to(self, vector: Tensor, tensors: Sequence[Tensor | None], scale: float) -> None:
-        """vector (dim,) += scale * tensors, None being zero."""
-        found = zip(self._views(vector), tensors, strict=True)
-        live = [(view, tensor.to(vector.device)) for view, tensor in found if tensor is not None]
-        if live:
-            views, parts = zip(*live, strict=True)
-            torch._foreach_add_(views, parts, alpha=scale)  # one call for all
-
-    def _views(self, vector: Tensor) -> list[Tensor]:
+    def views(self, vector: Tensor) -> list[Tensor]:
+        """The same in the memory, dtype and device of the vector, to be written through."""
         parts = vector.split([value.numel() for value in self.values])
         return [part.view(value.shape) for part, value in zip(parts, self.values, strict=True)]
+
+    @staticmethod
+    def add_to(views: Sequence[Tensor], tensors: Sequence[Tensor | None], scale: float) -> None:
+        """views += scale * tensors, None being zero."""
+        found = zip(views, tensors, strict=True)
+        live = [(view, tensor.to(view.device)) for view, tensor in found if tensor is not None]
+        if live:
+            torch._foreach_add_(*zip(*live, strict=True), alpha=scale)  # one call for all
 
     def name_of_entry(self, entry: int) -> str:
         """The parameter to which this entry of the flat vector belongs."""

@@ -52,10 +52,6 @@ class Recording:
         storages = (tensor.untyped_storage() for tensor in self.constants)
         return sum({s.data_ptr(): s.nbytes() for s in storages}.values())
 
-    def holds(self, operation: Any) -> bool:
-        """Whether ``operation``, such as ``torch.ops.aten.mm.default``, is repeated."""
-        return any(node.target is operation for node in self.graph.nodes)
-
     def compiled(self) -> Recording:
         """The same through ``torch.compile``, which fuses what is elementwise; takes seconds."""
         compiled = torch.compile(self.module, dynamic=False)
@@ -72,8 +68,6 @@ def record(function: Function, tensors: list[Tensor]) -> tuple[Values, Recording
     >>> value, recording = record(lambda v: [x.exp().log() * v[0].flip(0)], [torch.ones(2)])
     >>> value, recording.run([torch.tensor([3.0, 4.0])])
     ([tensor([1., 2.])], [tensor([4., 6.])])
-    >>> recording.holds(torch.ops.aten.exp.default)
-    False
     """
     recorder = _Recorder(tensors)
     with recorder:

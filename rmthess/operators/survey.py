@@ -41,7 +41,8 @@ class Totals:
         share = loss.weight if self._problem.is_mean else 1.0
         own = torch.zeros_like(self.gradient)
         plain = [None if g is None else g.detach() for g in gradient]
-        self._problem.parameters.add_to(own, plain, share)
+        parameters = self._problem.parameters
+        parameters.add_to(parameters.views(own), plain, share)
         if not bool(torch.isfinite(own).all()):
             entry = int(torch.nonzero(~torch.isfinite(own))[0, 0])
             name = self._problem.parameters.name_of_entry(entry)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -30,41 +31,37 @@ class Refused(RuntimeError):
 def tune(engine: Engine, products: int, columns: int) -> None:
     """Settle ``engine`` on the fastest way for ``products`` of ``columns`` columns each.
 
-    Tried are a record of the product and, on a GPU, all columns at once. Compiling is not: it takes
-    longer than most runs. Nor is forward over reverse, which takes far more memory and two to three
-    times as long to record, unless there are convolutions: the weight gradients in their double
-    backward are slow (it gained 7%; 3% and less elsewhere). What is chosen must agree with the
-    shared graph (see ``adopt``). A run predicted to take less than ``WORTHWHILE`` seconds is left
-    as it is.
+    Tried are a record of the product where graphs are kept and, on a GPU, all columns at once.
+    Compiling is not: it takes longer than most runs. Nor is forward over reverse, which was at most
+    3% faster than the record of the kept graph and took up to three times its memory. What is
+    chosen must agree with the shared graph (see ``adopt``). A run predicted to take less than
+    ``WORTHWHILE`` seconds is left as it is.
     """
-    total, row, candidates = products * columns, draw(engine, 1), _candidates(engine, columns)
-    if total < _FEWEST:
+    total, candidates = products * columns, _candidates(engine, columns)
+    if total < _FEWEST or not candidates:
         return
     with _Stopwatch(engine) as whole:
-        engine.multiply(row)
+        engine.multiply(draw(engine, 1))
     if total * whole.seconds < WORTHWHILE:
         return
-    seconds, opened = attempt(engine, "shared", products, columns)
-    found, refused, best = {"shared": seconds}, {}, "shared"
+    ways, refused = [Way.open(engine, "shared", columns)], {}
     for name in candidates:
         try:
-            seconds, graph = attempt(engine, name, products, columns)
+            ways.append(Way.open(engine, name, columns))
         except Refused as reason:
             refused[name] = str(reason)
-            continue
-        found[name] = seconds
-        if name == "recorded" and isinstance(graph, Recorded) and graph.convolves:
-            candidates += [other for other in ("linearized",) if other in engine.ways]
-        if seconds < min(_GAIN * found["shared"], found[best]):
-            best, opened = name, graph
-    if best != "shared":
+    found = race(engine, ways, total)
+    best = min(ways, key=lambda way: found[way.name])
+    if found[best.name] > _GAIN * found["shared"]:
+        best = ways[0]
+    if best.name != "shared":
         try:
-            adopt(engine, best, opened)
+            adopt(engine, best.name, best.graph)
         except Refused as reason:
-            refused[best], best = str(reason), "shared"
+            refused[best.name], best = str(reason), ways[0]
     timed = ", ".join(f"{name} {1e3 * seconds:.3g} ms" for name, seconds in found.items())
     notes = "".join(f"; {name} refused: {why}" for name, why in refused.items())
-    engine.settle(f"{best} (a product of one batch: {timed}{notes})")
+    engine.settle(f"{best.name} (a product of one batch: {timed}{notes})")
 
 
 def adopt(engine: Engine, name: str, first: Linear | None = None) -> None:
@@ -91,33 +88,48 @@ def adopt(engine: Engine, name: str, first: Linear | None = None) -> None:
     engine.settle(name, other)
 
 
-def attempt(engine: Engine, name: str, products: int, columns: int) -> tuple[float, Linear | None]:
-    """Seconds for a product of one column with the first batch, and that batch opened.
+@dataclass(frozen=True, eq=False)
+class Way:
+    """A way that works: ``graph`` of the first batch, or None where each product opens its own.
 
-    A share of the set-up is included: of what is kept there is one set-up (none for the graph that
-    is there already), of what is not, one for all columns of a product. Raises Refused if it fails.
+    ``rows``: what it is timed on; ``opening``: seconds that it took to be ready, once.
     """
-    is_kept = engine.kept is not None
-    rows = draw(engine, 1 if is_kept and name != "batched" else columns)
-    pieces, out = [engine.problem.parameters.split(row) for row in rows], torch.zeros_like(rows)
-    with _refusing():
-        graph, opening = engine.first(name), 0.0
-        if not (is_kept and name == "shared"):
-            if not is_kept:  # set up at every product, hence timed when it is warm
-                engine.add(graph, pieces[:1], out[:1])
-            del graph
-            with _Stopwatch(engine) as watch:
-                graph = engine.first(name)
-                engine.add(graph, pieces[:1], out[:1])
-            opening = watch.seconds
-        times = []
-        for _ in range(2):
-            with _Stopwatch(engine) as watch:
-                engine.add(graph, pieces, out)
-            times.append(watch.seconds)
-    seconds = min(times) / len(rows)
-    sharing = products * columns if is_kept else columns
-    return seconds + max(opening - seconds, 0.0) / sharing, graph if is_kept else None
+
+    name: str
+    graph: Linear | None
+    rows: Tensor
+    opening: float
+
+    @classmethod
+    def open(cls, engine: Engine, name: str, columns: int) -> Way:
+        """Make one product this way. Raises Refused if it fails."""
+        kept = engine.kept is not None
+        rows = draw(engine, 1 if kept and name != "batched" else columns)
+        with _refusing(), _Stopwatch(engine) as watch:
+            graph = engine.first(name)
+            _product(engine, graph, rows)
+        is_new = kept and name != "shared"
+        return cls(name, graph if kept else None, rows, watch.seconds if is_new else 0.0)
+
+    def seconds(self, engine: Engine) -> float:
+        """For one column."""
+        with _Stopwatch(engine) as watch:
+            _product(engine, self.graph or engine.first(self.name), self.rows)
+        return watch.seconds / len(self.rows)
+
+
+def race(engine: Engine, ways: list[Way], total: int) -> dict[str, float]:
+    """Seconds for one column of the first batch, a share of the opening included.
+
+    In turns, so that what slows the machine for a moment slows all.
+    """
+    times = [[way.seconds(engine) for way in ways] for _ in range(2)]
+    least = zip(ways, *times, strict=True)
+    return {way.name: min(found) + way.opening / total for way, *found in least}
+
+
+def _product(engine: Engine, graph: Linear, rows: Tensor) -> None:
+    engine.add(graph, engine.columns(rows), engine.targets(torch.zeros_like(rows)))
 
 
 def draw(engine: Engine, count: int) -> Tensor:
@@ -130,15 +142,15 @@ def draw(engine: Engine, count: int) -> Tensor:
 
 def _candidates(engine: Engine, columns: int) -> list[str]:
     on_gpu = engine.problem.parameters.device.type == "cuda"
-    return ["recorded", *(["batched"] if on_gpu and columns > 1 else [])]
+    kept = ["recorded"] if engine.kept is not None else []  # to record takes as long as a product
+    return [*kept, *(["batched"] if on_gpu and columns > 1 else [])]
 
 
 def _check_memory(engine: Engine, rows: Tensor) -> None:
     """What is kept of the first batch, which is none of the smallest, times their number."""
     first = engine.kept[0] if engine.kept else None
     if isinstance(first, Recorded):
-        columns = [engine.problem.parameters.split(rows[0])]
-        engine.add(first, columns, torch.zeros_like(rows[:1]))
+        _product(engine, first, rows[:1])
         needed = first.bytes * engine.batches
         allowed = budget(engine.memory, rows.device)
         if needed > allowed:
