@@ -91,9 +91,11 @@ def check_finite(name: str, value: Any, meaning: str) -> None:
 
 
 def _kind(value: Any) -> str:
+    if type(value) is float:
+        return "numpy"
     if isinstance(value, (list, tuple, np.ndarray)):
         array = np.asarray(value)
-        if array.dtype != object:
+        if array.dtype.kind != "O":
             return "numpy"
         kinds = {_kind(item) for item in array.ravel()}
         return "sympy" if "sympy" in kinds else "mpmath" if "mpmath" in kinds else "numpy"

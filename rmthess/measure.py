@@ -83,7 +83,7 @@ def check_probabilities(p: ArrayLike) -> Array:
     return array
 
 
-@dataclass(frozen=True, eq=False, init=False)
+@dataclass(frozen=True, eq=False, init=False, repr=False)
 class DiscreteMeasure(SpectralMeasure):
     """μ = Σ_i weights_i δ(nodes_i).
 
@@ -122,6 +122,10 @@ class DiscreteMeasure(SpectralMeasure):
         object.__setattr__(self, "dim", None if dim is None else check_order("dim", dim))
         order = np.argsort(nodes, kind="stable")
         _freeze(self, nodes=nodes[order], weights=weights[order])
+
+    def __repr__(self) -> str:
+        with np.printoptions(threshold=8, edgeitems=2):
+            return f"DiscreteMeasure({self.nodes!r}, {self.weights!r}, dim={self.dim})"
 
     @classmethod
     def from_eigenvalues(cls, eigenvalues: ArrayLike) -> DiscreteMeasure:

@@ -27,7 +27,10 @@ _EPS = float(np.finfo(float).eps)
 
 @dataclass(frozen=True, eq=False)
 class Continuation:
-    """Newton's method, the path from above, and the certificate."""
+    """Newton's method, the path from above, and the certificate.
+
+    Meets poles and their limits: to be used where NumPy's warnings are off.
+    """
 
     equations: Equations
 
@@ -45,18 +48,18 @@ class Continuation:
         scale = self.equations.width
         for _ in range(rounds):
             a, b, at = w1[active], w2[active], z[active]
-            with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-                image1, slope1 = self.equations.map(self.equations.first, a, at)
-                image2, slope2 = self.equations.map(self.equations.second, b, at)
-                off1, off2 = b - image1, a - image2
-                step1 = -(off2 + slope2 * off1) / (1 - slope1 * slope2)
-                step2 = slope1 * step1 - off1
+            image1, slope1 = self.equations.map(self.equations.first, a, at)
+            image2, slope2 = self.equations.map(self.equations.second, b, at)
+            off1, off2 = b - image1, a - image2
+            product = slope1 * slope2
+            step1 = -(off2 + slope2 * off1) / (1 - product)
+            step2 = slope1 * step1 - off1
             w1[active], w2[active] = a + step1, b + step2
             slopes[:, active] = slope1, slope2
             finite = np.isfinite(step1) & np.isfinite(step2)
             arrived = finite.copy()
             noise = 8 * _EPS * (scale + self.equations.noise(a, b, at))
-            gap = np.abs(1 - slope1 * slope2)  # to the other root, relatively
+            gap = np.abs(1 - product)  # to the other root, relatively
             for w, step, off, push in (
                 (a, step1, off1, np.abs(slope1 * a)),
                 (b, step2, off2, np.abs(slope2 * b)),
@@ -83,10 +86,10 @@ class Continuation:
         conjugate = z.imag < 0
         z = np.where(conjugate, np.conjugate(z), z)
         lift = 2 * self.equations.width + np.abs(z)
-        shrink = np.full(z.shape, 0.25)
+        shrink = np.full(z.shape, 0.1)
         top = z + 1j * lift
         w1, w2 = self.equations.start(top)
-        for _ in range(6):
+        for _ in range(2):
             w2 = self.equations.map(self.equations.first, w1, top)[0]
             w1 = self.equations.map(self.equations.second, w2, top)[0]
         w1, w2, done, slopes = self.newton(top, w1, w2, 30)
@@ -118,8 +121,7 @@ class Continuation:
 
     def certified(self, w1: Complex, w2: Complex, slopes: Complex) -> Mask:
         """Inside the half-plane, or real with B₁'B₂' <= 1."""
-        with np.errstate(invalid="ignore", over="ignore"):
-            attracts = np.abs(slopes[0] * slopes[1]) <= 1 + 1e-6
+        attracts = np.abs(slopes[0] * slopes[1]) <= 1 + 1e-6
         tiny = 1e-10 * (np.abs(w2) + 1e-3 * self.equations.width)
         inside = w2.imag > tiny
         edge = (np.abs(w2.imag) <= tiny) & attracts

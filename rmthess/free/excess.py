@@ -145,20 +145,17 @@ class SmoothExcess(Excess):
 
     def both(self, w: Any) -> tuple[Any, Any]:
         w = np.asarray(w)
-        value, slope = np.empty_like(w), np.empty_like(w)
         far = np.abs(w - self.mean) > 10 * self.radius
-        if far.any():
-            value[far], slope[far] = self._far(w[far])
-        near = ~far
-        if near.any():
-            value[near], slope[near] = self._near(w[near])
+        if not far.any():
+            return self._near(w)
+        value, slope = np.empty_like(w), np.empty_like(w)
+        value[far], slope[far] = self._far(w[far])
+        value[~far], slope[~far] = self._near(w[~far])
         return value, slope
 
     def _near(self, w: Any) -> tuple[Any, Any]:
-        with np.errstate(divide="ignore", invalid="ignore"), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # an iterate may lie where a nested law fails
-            m, slope = self._law.stieltjes_and_slope(w.astype(complex))
-            value, slope = -1 / m - w, slope / m**2 - 1
+        m, slope = self._law.stieltjes_and_slope(w.astype(complex))
+        value, slope = -1 / m - w, slope / m**2 - 1
         for place, mass in self._atoms:  # there F = 0 and F' = 1/mass
             value, slope = np.where(w == place, [-w, 0 * w + 1 / mass - 1], [value, slope])
         return (value, slope) if np.iscomplexobj(w) else (value.real, slope.real)

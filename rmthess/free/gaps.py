@@ -179,15 +179,17 @@ def _refine(equations: Equations, one: Pieces, two: Pieces, brackets: list[Array
     low, high = second  # w₂ lies between, as the level does
     side = np.zeros(inner.size)
     w1, w2 = inner, low
+    level, slope, _ = two.values(low)
     for step in range(60):
         with np.errstate(invalid="ignore"):
             w1 = outer - at_outer * (outer - inner) / (at_outer - at_inner)
         between = (w1 - inner) * (w1 - outer) < 0
         w1 = np.where(between & ((step < 6) | (step % 3 < 2)), w1, (inner + outer) / 2)
-        level, _, strain1 = one.values(w1)
+        before, (level, _, strain1) = level, one.values(w1)
         below, above = np.where(rising, low, high), np.where(rising, high, low)
-        start = low + (high - low) * (w1 - inner) / np.where(outer == inner, 1.0, outer - inner)
-        w2, strain2 = two.solve(level, below, above, start)
+        start = w2 + (level - before) / slope  # from the last point
+        start = np.where((start - low) * (start - high) < 0, start, (low + high) / 2)
+        w2, slope, strain2 = two.solve(level, below, above, start)
         value = strain1 + strain2
         gap = value <= 0
         at_outer = np.where(gap & (side < 0), at_outer / 2, np.where(gap, at_outer, value))

@@ -46,14 +46,16 @@ class Pieces:
             for end in (a, b):  # H' is sampled next to a wall, H cancels next to its zeros
                 near = term.finest * abs(end) if end in term.walls else 1e-8 * term.radius
                 w = w[np.abs(w - end) > near]
-            level, slope, _ = values(w)
-            sound = (np.abs(level) < 1e13 * unit) & np.isfinite(slope)  # φ is 0 or 1 beyond
-            w, slope = w[sound], slope[sound]
+            levels, slope, strains = values(w)
+            sound = (np.abs(levels) < 1e13 * unit) & np.isfinite(slope)  # φ is 0 or 1 beyond
+            w, levels, slope, strains = w[sound], levels[sound], slope[sound], strains[sound]
             turned = self._turned(w, slope) if folds else np.array([])
+            if turned.size:
+                w = np.sort(np.concatenate([w, turned]))
+                levels, _, strains = values(w)
             for low, high in pairwise([-np.inf, *turned, np.inf]):
-                part = np.concatenate([[low], w[(w > low) & (w < high)], [high]])
-                part = part[np.isfinite(part)]
-                level, _, strain = values(part)
+                here = (w >= low) & (w <= high)
+                part, level, strain = w[here], levels[here], strains[here]
                 if part.size < 2:
                     continue
                 if level[-1] < level[0]:
@@ -103,13 +105,16 @@ class Pieces:
         above = self.points[np.minimum(k + 1, self.starts[piece + 1] - 1)]
         return self.solve(level, below, above, w)[0]
 
-    def solve(self, level: Array, below: Array, above: Array, start: Array) -> tuple[Array, Array]:
-        """w of that level by Newton's method in a bracket; and its share of log B₁'B₂'."""
-        w, strain = start.copy(), np.empty_like(start)
+    def solve(
+        self, level: Array, below: Array, above: Array, start: Array
+    ) -> tuple[Array, Array, Array]:
+        """w of that level by Newton's method in a bracket; the slope and log B₁'B₂' of its side."""
+        w, slopes, strain = start.copy(), np.empty_like(start), np.empty_like(start)
         active = np.arange(w.size)
         for _ in range(60):
             at = w[active]
             value, slope, strain[active] = self.values(at)
+            slopes[active] = slope
             error = value - level[active]
             low = error < 0
             below[active] = np.where(low, at, below[active])
@@ -126,7 +131,7 @@ class Pieces:
             active = active[moved]
             if not active.size:
                 break
-        return w, strain
+        return w, slopes, strain
 
 
 def _positions(a: float, b: float, size: float) -> Array:

@@ -11,6 +11,8 @@ rounding. Whatever is not certified then is reached from above, point by point.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -30,8 +32,17 @@ Complex = NDArray[np.complex128]
 
 _EPS = float(np.finfo(float).eps)
 _ANGLES = np.linspace(-14, 14, 113)  # logits of θ/π, x = left + width sin²(θ/2)
+_NEAR = 1e-6  # of its length beyond an interval, √ depth says where to begin
 _FEW = 3  # |logit| up to which an interval is reached from high above it
-_QUIET = np.errstate(divide="ignore", invalid="ignore", over="ignore")  # poles and their limits
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Poles and their limits are expected; so are iterates at which a nested convolution fails."""
+    ignored = np.errstate(divide="ignore", invalid="ignore", over="ignore")
+    with ignored, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +69,7 @@ class Subordination:
         return two_atoms(self.equations)
 
     @cached_property
-    @_QUIET
+    @_quiet()
     def support(self) -> tuple[tuple[Edge, Edge], ...]:
         """The intervals of the support between the gaps; they may touch."""
         if self._two_atoms is not None:
@@ -70,44 +81,65 @@ class Subordination:
     def edges(self) -> Array:
         return np.array([edge.x for pair in self.support for edge in pair])
 
-    @_QUIET
     def solve(self, z: Any) -> tuple[Complex, Complex]:
         """w₁ and w₂ at Im z >= 0, at real z the limits from above; NaN and a warning on failure."""
         points = np.asarray(z, complex)
         flat = points.ravel()
-        w1, w2 = (np.full(flat.shape, np.nan + 1j * np.nan) for _ in range(2))
         finite = np.flatnonzero(np.isfinite(flat))
+        with _quiet():
+            w1, w2 = self._solve(flat, finite)
+        bad = np.count_nonzero(np.isnan(w1[finite]))
+        if bad:
+            warnings.warn(
+                f"free convolution: no certified solution at {bad} of {flat.size} points; "
+                "they are NaN",
+                stacklevel=3,
+            )
+        return w1.reshape(points.shape), w2.reshape(points.shape)
+
+    def _solve(self, flat: Complex, finite: NDArray[np.intp]) -> tuple[Complex, Complex]:
+        """The same for one row of points, of which these are finite."""
+        w1, w2 = (np.full(flat.shape, np.nan + 1j * np.nan) for _ in range(2))
         if self._two_atoms is not None:
             w1[finite], w2[finite] = self._two_atoms.solve(flat[finite])
             below = flat.imag < 0
             w1[below], w2[below] = np.conjugate(w1[below]), np.conjugate(w2[below])
-            return w1.reshape(points.shape), w2.reshape(points.shape)
+            return w1, w2
         real = flat.imag == 0
         where = np.searchsorted(self.edges, flat.real, side="right")
         left_to_do = np.ones(flat.shape, bool)
         for k, (left, right) in enumerate(self.support):
             ours = finite[(real & (where == 2 * k + 1))[finite]]
             for edge in (left, right):
-                near = np.abs(flat - edge.x) <= (0.0 if edge.hard else 2 * _EPS * self.width)
+                near = np.abs(flat - edge.x) <= (0.0 if edge.hard else 8 * _EPS * self.width)
                 on = finite[near[finite]]
                 w1[on], w2[on], left_to_do[on] = edge.first, edge.second, False
             ours = ours[left_to_do[ours]]
-            if ours.size:
-                guess = self._guess(k, flat[ours].real)
+            starts = [(ours, self._guess(k, flat[ours].real))] if ours.size else []
+            for side, edge in ((-1, left), (1, right)):
+                depth = side * (flat.real - edge.x)
+                near = real & left_to_do & (depth > 0) & (depth <= _NEAR * (right.x - left.x))
+                beyond = np.flatnonzero(near)
+                if beyond.size and not edge.hard:
+                    starts.append((beyond, self._mirrored(k, edge, side, depth[beyond])))
+            for ours, guess in starts:
                 a, b, good, _ = self._continuation.newton(flat[ours], *guess, 20)
                 w1[ours[good]], w2[ours[good]] = a[good], b[good]
                 left_to_do[ours[good]] = False
         rest = finite[left_to_do[finite]]
         if rest.size:
             w1[rest], w2[rest] = self._continuation.descend(flat[rest])
-            bad = np.count_nonzero(np.isnan(w1[rest]))
-            if bad:
-                warnings.warn(
-                    f"free convolution: no certified solution at {bad} of {flat.size} points; "
-                    "they are NaN",
-                    stacklevel=3,
-                )
-        return w1.reshape(points.shape), w2.reshape(points.shape)
+        return w1, w2
+
+    def _mirrored(self, k: int, edge: Edge, side: int, depth: Array) -> tuple[Complex, Complex]:
+        """w₁ and w₂ in a gap, ``depth`` beyond that end of interval k.
+
+        w - w(edge) is c √depth there, and i c √depth as far inside.
+        """
+        inside = self._guess(k, edge.x - side * depth)
+        ends = (edge.first, edge.second)
+        first, second = (end + side * w.imag + 0j for end, w in zip(ends, inside, strict=True))
+        return first, second
 
     def _guess(self, k: int, x: Array) -> tuple[Complex, Complex]:
         """w₁ and w₂ inside interval k by splines in the logit of the angle."""

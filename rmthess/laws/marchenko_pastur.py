@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from math import comb
 from typing import Any, ClassVar
 
@@ -55,7 +56,7 @@ class MarchenkoPastur(Law):
         """Mass of the continuous part."""
         return 1 / self.ratio if self._wide else 1
 
-    @property
+    @cached_property
     def support(self) -> tuple[Interval, ...]:
         root = arithmetic(self.ratio, self.variance).sqrt(self.ratio)
         left, right = self.variance * (1 - root) ** 2, self.variance * (1 + root) ** 2

@@ -72,11 +72,26 @@ class SampleCovariance(KernelLaw):
         if arithmetic(omega).exact:
             pairs = zip(t.tolist(), shares(w, omega), strict=True)
             return sum(wj * omega / (tj - omega) for tj, wj in pairs) / z
-        return ((omega[..., None] / (t - omega[..., None])) @ w) / z
+        m = np.asarray(((omega[..., None] / (t - omega[..., None])) @ w) / z)
+        zero = np.asarray(z == 0)
+        if zero.any():  # there ω is 0 too, and ω/z the inverse of 1 - q Σ_j w_j t_j/(t_j - ω)
+            inverse = 1 / (t - omega[zero][:, None])
+            m[zero] = (inverse @ w) / (1 - float(self.ratio) * (inverse @ (w * t)))
+        return m
 
     def _partials(self, omega: Any, z: Any) -> tuple[Any, Any]:
         t, w = self._population
-        return ((t / (t - omega[..., None]) ** 2) @ w) / z, -self._transform(omega, z) / z
+        by_omega = np.asarray(((t / (t - omega[..., None]) ** 2) @ w) / z)
+        by_z = np.asarray(-self._transform(omega, z) / z)
+        # near 0, where both grow as 1/z and cancel, m as a function of ω alone
+        low = np.abs(omega) ** 2 <= 1e-2 * t.max() * np.abs(z)
+        if low.any():
+            inverse, q = 1 / (t - omega[low][:, None]), float(self.ratio)
+            rest = 1 - q * (inverse @ (w * t))
+            slope = q * (inverse**2 @ (w * t)) / rest
+            by_omega[low] = (inverse**2 @ w + slope * (inverse @ w)) / rest
+            by_z[low] = 0
+        return by_omega, by_z
 
     def density(self, x: Any) -> Any:
         """The companion's, divided by q."""

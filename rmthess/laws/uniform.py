@@ -68,8 +68,10 @@ class Uniform(Law):
         y = (z - self.left - half) / half
         far = np.abs(y) > 2  # there the logarithms nearly cancel
         with np.errstate(divide="ignore", invalid="ignore"):
-            near = np.log((z - self.right) / half) - np.log((z - self.left) / half)
-            return np.where(far, -2 * np.arctanh(1 / np.where(far, y, 2)), near)[()] / (2 * half)
+            logarithm = np.asarray(np.log((z - self.right) / half) - np.log((z - self.left) / half))
+            if far.any():
+                logarithm[far] = -2 * np.arctanh(1 / y[far])
+            return logarithm[()] / (2 * half)
 
     def stieltjes_and_slope(self, z: Any) -> tuple[Any, Any]:
         """m' = 1/((z - a)(z - b))."""

@@ -115,6 +115,22 @@ def test_twenty_thousand_points_have_no_nan_and_no_warning(law):
     assert np.all(m.imag >= -1e-9)
 
 
+@each_law
+def test_no_point_just_outside_an_edge_is_lost(law):
+    """From 2 roundings of the width to 1e-6 of it; the certified root has a real neighbour there.
+
+    The edge itself is known to a few roundings, whose square root is the bound on Im m.
+    """
+    width = law.subordination.width
+    depth = np.concatenate([np.arange(2, 60) * 2.0**-52, np.logspace(-13.9, -6, 60)]) * width
+    edges = np.array(law.subordination.edges)
+    for k, edge in enumerate(edges):
+        x = edge + (1 if k % 2 else -1) * depth
+        x = x[np.searchsorted(edges, x, side="right") % 2 == 0]
+        m = law.stieltjes(x)  # a warning is an error here
+        assert np.all(np.abs(m.imag) <= 1e-6 * np.abs(m).max())
+
+
 @pytest.mark.parametrize("opening", [1e-2, 1e-4, 1e-6, -1e-6, -1e-4, -1e-2])
 def test_gaps_down_to_a_millionth_of_the_width_are_found_and_none_is_invented(opening):
     """Atoms ±1 in a semicircle of variance v = 1 - ε: a gap if ε > 0, its edges in closed form.

@@ -89,6 +89,20 @@ def test_the_companion_has_the_same_eigenvalues_but_for_zeros(ratio):
     np.testing.assert_allclose(law.companion.cdf(x), below, atol=1e-13)
 
 
+@pytest.mark.parametrize("ratio", [0.1, 0.5, 0.99])
+@pytest.mark.parametrize("count", [1, 3, 500])
+def test_the_mean_inverse_is_that_of_the_population_over_one_minus_the_ratio(ratio, count):
+    """Inverse Wishart: m(0) = E[1/t]/(1 - q), m'(0) = E[1/t²]/(1 - q)² + q E[1/t]²/(1 - q)³."""
+    population = rm.DiscreteMeasure.from_quantiles(lognorm(2.0).ppf, count)
+    law = SampleCovariance(ratio, population)
+    first, second = (population.integrate(lambda t, k=k: t**-k) for k in (1, 2))
+    assert law.stieltjes(0.0) == pytest.approx(first / (1 - ratio), rel=1e-11)
+    wanted = second / (1 - ratio) ** 2 + ratio * first**2 / (1 - ratio) ** 3
+    for z in (0.0, -1e-14 * law.support[0][0]):
+        slope = law.stieltjes_and_slope(np.array([z]))[1][0]
+        assert slope == pytest.approx(wanted, rel=1e-9)
+
+
 def test_silverstein_s_fixed_point_holds_on_and_off_the_axis():
     law = SampleCovariance(0.3, THREE)
     z = np.concatenate([np.linspace(0.35, 17, 200), np.linspace(0, 20, 50) + 0.01j])
