@@ -75,6 +75,8 @@ def additive(bulk: SpectralMeasure, strength: float) -> Spike:
     if abs(theta) <= abs(threshold):
         return Spike(theta, None, 0.0, threshold, float("nan"))
     location = _locate(bulk, 1 / theta, end)
+    if _at_end(location, end):
+        return Spike(theta, location, 0.0, threshold, 0.0)
     slope = _cauchy_slope(bulk, location, abs(location - end))
     overlap = -1 / (theta**2 * slope)
     spread = 2 * (-slope - 1 / theta**2) / slope**2
@@ -198,6 +200,8 @@ def rectangular(strength: float, ratio: float, *, bulk: Law | None = None) -> Sp
     root = float(np.sqrt(t))
     left, right = transforms(t)
     cauchy = left / root
+    if _at_end(t, end):
+        return Spike(theta, root, 0.0, threshold, 0.0, 0.0)
     slope = _cauchy_slope(law, t, t - end)
     # dD/dλ with D = t G (c G + (1 - c)/t)
     rise = 2 * root * (c * cauchy**2 + 2 * c * t * cauchy * slope + (1 - c) * slope)
@@ -226,10 +230,28 @@ def _inverse(value: float) -> float:
 
 
 def _locate(bulk: SpectralMeasure, w: float, end: float) -> float:
-    """λ outside the bulk with G(λ) = w: R(w) + 1/w where R has a formula, else by bisection."""
+    """λ outside the bulk with G(λ) = w: R(w) + 1/w; next to the edge, where R loses digits, a root.
+
+    At an edge G falls as the root of the distance: within 1e-8 of its value there, λ is the edge.
+    """
     if isinstance(bulk, Law):
+        with np.errstate(divide="ignore", invalid="ignore"):
+            below = float(np.real(bulk.stieltjes(end))) / -w - 1
+        if below <= 1e-8:
+            return end
+        if below <= 1e-4:  # |G(λ)| <= 1/|λ - end|
+            found = brentq(
+                lambda x: float(np.real(bulk.stieltjes(x))) / -w - 1, end, end + 1 / w,
+                xtol=1e-300, rtol=4 * np.finfo(float).eps,
+            )  # fmt: skip
+            return float(found)
         return float(np.real(bulk.r_transform(w))) + 1 / w
     return float(r_transform(bulk, w)) + 1 / w
+
+
+def _at_end(location: float, end: float) -> bool:
+    """Whether the outlier of a strength just above threshold is not to be told from the edge."""
+    return bool(abs(location - end) <= 4 * np.finfo(float).eps * abs(location))
 
 
 def _cauchy_slope(bulk: SpectralMeasure, x: float, distance: float) -> float:

@@ -267,3 +267,30 @@ def test_a_singular_value_fluctuates_as_the_quadratic_forms_say(theta, ratio):
     q, s = dim / samples, theta**2
     closed = q * (s**2 - q) * (2 * s + 1 + q) / (2 * s * (s + q) * (s + 1))
     assert spike.fluctuation**2 == pytest.approx(closed, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    "bulk",
+    [
+        rm.Semicircle(),
+        rm.MarchenkoPastur(0.3),
+        rm.SampleCovariance(0.5, rm.DiscreteMeasure([1.0, 2.0], [0.5, 0.5])),
+        rm.boxplus(rm.Uniform(0, 1), rm.MarchenkoPastur(0.3)),
+    ],
+    ids=lambda bulk: type(bulk).__name__,
+)
+def test_just_above_threshold_the_outlier_is_at_the_edge_and_nothing_is_nan(bulk):
+    end = bulk.support[-1][1]
+    threshold = rm.spikes.additive(bulk, 5.0).threshold
+    for excess in (1e-15, 1e-12, 1e-9, 1e-7, 1e-5):
+        spike = rm.spikes.additive(bulk, threshold * (1 + excess))
+        assert spike.location == pytest.approx(end, abs=20 * excess**2 + 1e-14)
+        assert 0 <= spike.overlap <= 10 * excess
+        assert 0 <= spike.fluctuation <= 10 * excess**0.5
+
+
+def test_a_rectangular_spike_just_above_threshold_has_no_overlap():
+    threshold = rm.spikes.rectangular(3.0, 0.5).threshold
+    spike = rm.spikes.rectangular(threshold * (1 + 1e-12), 0.5)
+    assert spike.overlap <= 1e-9
+    assert spike.fluctuation <= 1e-4
