@@ -46,6 +46,10 @@ class Deflated(Derived):
             return self.subspace
         return torch.from_numpy(self.subspace.basis()).to(self.device, self.dtype)
 
+    @property
+    def residue(self) -> float:
+        return 16 * self.eps * float(np.abs(self.values).max(initial=0.0)) + self.operator.residue
+
     def project(self, vectors: Tensor) -> Tensor:
         """(I - P) times columns (dim, k), in their dtype."""
         return vectors - _inside(self.subspace, vectors)
@@ -58,11 +62,11 @@ class Deflated(Derived):
         return f"deflate({self.operator!r}, {len(self.values)} vectors)"
 
 
-def deflate(operator: Any, vectors: ArrayLike | Tensor | NullSpace) -> Deflated:
+def deflate(operator: Any, vectors: ArrayLike | Tensor | NullSpace | Any) -> Deflated:
     """(I - QQᵀ) A (I - QQᵀ): A without directions that are known, so that the rest is resolved.
 
     ``operator``: anything that ``as_operator`` reads; ``vectors``: columns (dim, d) that span an
-    invariant subspace, such as converged Ritz vectors. They are made orthonormal in float64 (QR)
+    invariant subspace, such as converged Ritz vectors, or ``eigenpairs(...)``, which has some. They are made orthonormal in float64 (QR)
     and rotated so that QᵀAQ = diag(``values``) (Rayleigh-Ritz), at the cost of d products.
     Or a ``null_space(...)``, whose projection needs no basis: ``values`` are 0, and ``residuals``
     all hold the largest |APg| of four Gaussian g, which is about the Frobenius norm of AP.
@@ -86,7 +90,7 @@ def deflate(operator: Any, vectors: ArrayLike | Tensor | NullSpace) -> Deflated:
         _check_count(source, vectors.dim)
         found = _without_null_space(source, vectors)
     else:
-        columns = as_columns("vectors", vectors, source.dim)
+        columns = as_columns("vectors", getattr(vectors, "vectors", vectors), source.dim)
         _check_count(source, columns.shape[1])
         found = _without_span(source, columns)
     _warn_of_mixing(found)

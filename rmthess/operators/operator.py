@@ -58,6 +58,11 @@ class Operator(ABC):
         """Relative rounding of a product: that of ``dtype``, or of a narrower one inside."""
         return float(torch.finfo(self.dtype).eps)
 
+    @property
+    def residue(self) -> float:
+        """The size of products A v, |v| = 1, that may be rounding of larger ones and nothing else."""
+        return 0.0
+
     def tuned(self, products: int, columns: int) -> Operator:
         """The same operator, computed the fastest way for ``products`` of ``columns`` each."""
         return self
@@ -194,6 +199,10 @@ class Derived(Operator):
     @property
     def eps(self) -> float:
         return self.operator.eps
+
+    @property
+    def residue(self) -> float:
+        return self.operator.residue
 
     @property
     def backend(self) -> str:

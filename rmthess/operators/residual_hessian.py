@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from rmthess.operators.curvature import Curvature, curvature
-from rmthess.operators.hessian import HessianGraph
+from rmthess.operators.hessian import HessianGraph, hessian
 from rmthess.operators.outputs import Outputs
 from rmthess.operators.parameters import Selection
 from rmthess.operators.problem import Evaluation, Weight
@@ -50,7 +50,7 @@ def residual_hessian(
     >>> found @ torch.tensor([1.0, 0.0], dtype=torch.float64)  # of 3ab in (a, b)
     tensor([0., 3.], dtype=torch.float64)
     """
-    return curvature(
+    found = curvature(
         "ResidualHessian",
         differentiate,
         model,
@@ -61,3 +61,6 @@ def residual_hessian(
         memory=memory,
         zero_if="the outputs of the model are linear in the chosen parameters",
     )
+    if found.hand_written:  # the second derivatives are those of the Hessian, which is checked
+        hessian(model, loss, data, params=params, weight=weight, memory=memory)
+    return found

@@ -215,6 +215,15 @@ def test_vectors_that_are_no_eigenvectors_are_warned_of_with_the_residual():
     assert (found.residuals > 0.1).all()
 
 
+@pytest.mark.parametrize("dim", [20, 300])
+def test_what_is_left_when_all_is_deflated_is_zero_and_passes_the_check(dim):
+    q = np.linalg.qr(np.random.default_rng(dim).standard_normal((dim, dim)))[0]
+    a = (q[:, :2] * [5.0, 3.0]) @ q[:, :2].T
+    found = rm.deflate(a, rm.eigenpairs(a, 2))
+    np.testing.assert_allclose(found.values, [3.0, 5.0], rtol=1e-14)
+    assert np.nanmax(np.abs(rm.lanczos(found, steps=10, probes=2).nodes)) < 1e-14
+
+
 def test_what_is_all_deflated_but_rounding_is_not_warned_of():
     a, q = with_spectrum(np.append(np.zeros(37), [10.0, 20.0, 40.0]))
     found = rm.deflate(a, q[:, 37:])

@@ -337,6 +337,18 @@ def test_19_a_custom_function_with_a_wrong_double_backward_is_named(function, dt
             check_operator(operator)
 
 
+def test_19_the_residual_hessian_is_warned_of_as_the_hessian_is():
+    with pytest.warns(UserWarning, match="hand-written Detaching seems"):
+        rm.residual_hessian(mlp(Apply(Detaching.apply)), LOSS, batch())
+
+
+@pytest.mark.parametrize("make", [rm.gauss_newton, rm.fisher, rm.gradient_covariance])
+def test_19_what_needs_first_derivatives_only_is_right_with_detached_ones(make):
+    found = make(mlp(Apply(Detaching.apply)), LOSS, batch())
+    wanted = make(mlp(Apply(lambda x: x**3)), LOSS, batch())
+    np.testing.assert_allclose(rm.dense(found), rm.dense(wanted), atol=1e-14)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, F64])
 def test_19_a_proper_custom_function_is_not_complained_of(dtype):
     x, y = batch()
