@@ -138,7 +138,9 @@ class Subordination:
         """
         inside = self._guess(k, edge.x - side * depth)
         ends = (edge.first, edge.second)
-        first, second = (end + side * w.imag + 0j for end, w in zip(ends, inside, strict=True))
+        first, second = (
+            np.asarray(end + side * w.imag, complex) for end, w in zip(ends, inside, strict=True)
+        )
         return first, second
 
     def _guess(self, k: int, x: Array) -> tuple[Complex, Complex]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from torch import Tensor
 
 from rmthess.operators.as_operator import as_operator
@@ -62,12 +62,13 @@ class Deflated(Derived):
         return f"deflate({self.operator!r}, {len(self.values)} vectors)"
 
 
-def deflate(operator: Any, vectors: ArrayLike | Tensor | NullSpace | Any) -> Deflated:
+def deflate(operator: Any, vectors: Any) -> Deflated:
     """(I - QQᵀ) A (I - QQᵀ): A without directions that are known, so that the rest is resolved.
 
     ``operator``: anything that ``as_operator`` reads; ``vectors``: columns (dim, d) that span an
-    invariant subspace, such as converged Ritz vectors, or ``eigenpairs(...)``, which has some. They are made orthonormal in float64 (QR)
-    and rotated so that QᵀAQ = diag(``values``) (Rayleigh-Ritz), at the cost of d products.
+    invariant subspace, such as converged Ritz vectors, or ``eigenpairs(...)``, which has some. They
+    are made orthonormal in float64 (QR) and rotated so that QᵀAQ = diag(``values``)
+    (Rayleigh-Ritz), at the cost of d products.
     Or a ``null_space(...)``, whose projection needs no basis: ``values`` are 0, and ``residuals``
     all hold the largest |APg| of four Gaussian g, which is about the Frobenius norm of AP.
 

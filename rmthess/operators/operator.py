@@ -60,7 +60,7 @@ class Operator(ABC):
 
     @property
     def residue(self) -> float:
-        """The size of products A v, |v| = 1, that may be rounding of larger ones and nothing else."""
+        """The size of A v, |v| = 1, below which it may be the rounding of larger numbers alone."""
         return 0.0
 
     def tuned(self, products: int, columns: int) -> Operator:
