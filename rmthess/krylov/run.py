@@ -39,6 +39,7 @@ def lanczos(
     deflate: int = 0,
     reorthogonalize: Method | None = None,
     memory: float | None = None,
+    timeout: float | None = None,
     progress: Callable[[int, int], object] | None = None,
 ) -> LanczosMeasure:
     """β_j q_{j+1} = A q_j - α_j q_j - β_{j-1} q_{j-1} for every probe.
@@ -69,7 +70,8 @@ def lanczos(
     not fit is run a few probes at a time; on a GPU a basis that does not fit alone is kept in host
     memory. Out of memory halves the number at a time.
 
-    ``progress(done, total)`` is called after every step.
+    ``progress(done, total)`` is called after every step. ``timeout``: a product that has not
+    returned after so many seconds is announced on stderr, with what Ctrl-C would leave.
 
     All probes share one product a step; vectors stay on the operator's device in its dtype (float32
     at least), inner products and T are float64. A breakdown (the Krylov space is exhausted) ends a
@@ -119,7 +121,9 @@ def lanczos(
         if memory is not None:
             memory = max(memory - found.vectors.nbytes, 1)
     room = Room.plan(source, longest, goal.probes, reorthogonalize, memory)  # in what is left now
-    survey = Survey(Products(source, check.magnitude), starts, goal, room, record, progress)
+    survey = Survey(
+        Products(source, check.magnitude, timeout), starts, goal, room, record, progress
+    )
     try:
         while survey.extend():
             pass

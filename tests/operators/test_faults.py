@@ -5,6 +5,8 @@ The names are those of the catalogue; what is not here is in test_hessian.py and
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -480,6 +482,22 @@ def test_34_an_exception_inside_a_product_keeps_its_type_and_says_whose_it_was()
     with pytest.raises(ZeroDivisionError) as caught:
         rm.dense(Foreign(fail))
     assert "while Foreign(30x30, float64) multiplied" in caught.value.__notes__[0]
+
+
+def test_35_a_product_that_hangs_is_announced_with_the_one_before(capsys):
+    calls = []
+
+    def multiply(v):
+        calls.append(time.sleep(0.2 if len(calls) == 6 else 0))
+        return DIAGONAL * v
+
+    measured = rm.lanczos(Foreign(multiply), steps=8, probes=1, timeout=0.05)
+    assert measured.steps == 8
+    said = capsys.readouterr().err
+    assert "product 5 has not returned in 0.05 s (the last took " in said
+    assert said.count("\n") == 1
+    with pytest.raises(ValueError, match="timeout must be a positive number of seconds, got 0"):
+        rm.lanczos(np.eye(3), timeout=0)
 
 
 @pytest.mark.parametrize("scale", [1e150, 1e-150])
