@@ -1,4 +1,4 @@
-"""``rmthess predict NAME``: predictions from a few numbers, or from inputs and labels."""
+"""``rmthess predict NAME``: from a few numbers, from inputs and labels, or from a model."""
 
 from __future__ import annotations
 
@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 
 Seed = Annotated[int, typer.Option(min=0, help="Of the drawn networks.")]
 Data = Annotated[str, typer.Option(help="digits, or an .npz with X (samples, d) and y (samples,).")]
+Problem = Annotated[
+    str, typer.Argument(help="package.module:function, of no arguments: (model, loss, data).")
+]
+AllowCwd = Annotated[
+    bool, typer.Option("--allow-cwd", help="Import from the current directory too.")
+]
 Widths = Annotated[list[int], typer.Argument(help="Inputs, hidden layers, outputs: 64 32 10.")]
 
 
@@ -100,6 +106,82 @@ def glm(
     _say(glm, loss, weights, samples, teacher=other, noise=noise)
 
 
+@predict.command("softmax_glm")
+def softmax_glm(
+    classes: Annotated[int, typer.Option(help="At least 2.")],
+    dim: Annotated[int, typer.Option(help="Number of inputs.")],
+    samples: Annotated[int, typer.Option(help="Number of data.")],
+    length: Annotated[float, typer.Option(help="Of each class's weights.")] = 1.0,
+) -> None:
+    """Softmax regression on white Gaussian inputs, the classes' weights orthogonal."""
+    import numpy as np
+
+    from rmthess.predictions.softmax_glm import softmax_glm
+
+    if not 2 <= classes <= dim:
+        fail(f"classes must be from 2 to the {dim} inputs for orthogonal weights, got {classes}")
+    _say(softmax_glm, length * np.eye(classes, dim), samples)
+
+
+@predict.command("glm_classes")
+def glm_classes(
+    data: Data = "digits",
+    loss: Annotated[str, typer.Option(help="logistic, or another of the output alone.")] = (
+        "logistic"
+    ),
+    positive: Annotated[
+        int, typer.Option(help="Classes below this one are on one side of the head.")
+    ] = 5,
+    length: Annotated[float, typer.Option(help="Of the head's weights.")] = 1.0,
+    samples: Annotated[int | None, typer.Option(help="Default: as many as the data have.")] = None,
+) -> None:
+    """A linear head on real features, a Gaussian a class; along the difference of means.
+
+    The head's weights are the difference of the means of the two sides, of the given length.
+    """
+    from rmthess.predictions.class_statistics import ClassStatistics
+    from rmthess.predictions.glm_classes import glm_classes
+
+    def make() -> Prediction:
+        x, labels = _features(data)
+        statistics = ClassStatistics.of(x, labels)
+        upper = labels >= positive
+        if upper.all() or not upper.any():
+            raise ValueError(f"positive must separate the labels {labels.min()}..{labels.max()}")
+        step = x[upper].mean(axis=0) - x[~upper].mean(axis=0)
+        weights = length * step / (step @ step) ** 0.5
+        return glm_classes(loss, weights, samples or len(x), statistics)
+
+    _say(make)
+
+
+@predict.command("batch")
+def batch(
+    problem: Problem,
+    size: Annotated[int, typer.Option(help="Of a set, a multiple of 4.")] = 512,
+    sets: Annotated[int, typer.Option(help="At least 4.")] = 12,
+    count: Annotated[int, typer.Option(help="Eigenvalues from the largest down.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Of the samples.")] = 0,
+    allow_cwd: AllowCwd = False,
+) -> None:
+    """The largest eigenvalues of all data from those of batches. Runs the code that you name."""
+    from rmthess.predictions.batch_extrapolation import batch_extrapolation
+
+    options: dict[str, Any] = {"size": size, "sets": sets, "count": count, "seed": seed}
+    make = _problem(problem, allow_cwd)
+    _say(lambda: batch_extrapolation(*make(), **options))
+
+
+@predict.command("kronecker")
+def kronecker(problem: Problem, allow_cwd: AllowCwd = False) -> None:
+    """A baseline for the Gauss-Newton block of each Linear layer. Runs the code that you name."""
+    from rmthess.predictions.kronecker import kronecker
+
+    make = _problem(problem, allow_cwd)
+    for name, found in _called(lambda: kronecker(*make())).items():
+        typer.echo(f"layer {name}: {found}")
+
+
 @predict.command("one_hidden_relu")
 def one_hidden_relu(
     hidden: Annotated[int, typer.Argument(help="Hidden units.")],
@@ -128,21 +210,30 @@ def init_cluster(
     _say(lambda: init_cluster(*_read(data), hidden, **options))
 
 
-def _say(make: Callable[..., Prediction], *arguments: Any, **options: Any) -> None:
+def _say(make: Callable[..., Any], *arguments: Any, **options: Any) -> None:
+    """Print what is made, and of a ``Prediction`` the share of its bulk below 0."""
+    found = _called(lambda: make(*arguments, **options))
+    typer.echo(found)
+    if not hasattr(found, "bulk"):
+        return
+    below = float(found.bulk.cdf(0.0)) - sum(m for x, m in _atoms(found) if x == 0)
+    if below > 0:
+        typer.echo(f"share of negative eigenvalues in the bulk {below:.4g}")
+
+
+def _called(make: Callable[[], Any]) -> Any:
+    """What ``make`` returns; its warnings, and an error, as sentences on standard error."""
     import warnings
 
     try:
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always", UserWarning)
-            found = make(*arguments, **options)
-    except (ValueError, TypeError, OSError) as error:
+            found = make()
+    except (ValueError, TypeError, OSError, RuntimeError) as error:
         fail(error)
     for warning in said:
         typer.echo(f"rmthess: {warning.message}", err=True)
-    typer.echo(found)
-    below = float(found.bulk.cdf(0.0)) - sum(m for x, m in _atoms(found) if x == 0)
-    if below > 0:
-        typer.echo(f"share of negative eigenvalues in the bulk {below:.4g}")
+    return found
 
 
 def _atoms(found: Prediction) -> list[tuple[float, float]]:
@@ -153,6 +244,30 @@ def _atoms(found: Prediction) -> list[tuple[float, float]]:
         return [(float(x), float(mass)) for x, mass in found.bulk.atoms]
     nodes, weights = getattr(found.bulk, "nodes", []), getattr(found.bulk, "weights", [])
     return [(float(x), float(mass)) for x, mass in zip(nodes, weights, strict=True)]
+
+
+def _problem(name: str, allow_cwd: bool) -> Callable[[], tuple[Any, Any, Any]]:
+    """The named function, checked to return (model, loss, data)."""
+    from rmthess.cli_measure import _load
+
+    make = _load(name, allow_cwd)
+
+    def checked() -> tuple[Any, Any, Any]:
+        made = make()
+        if not (isinstance(made, tuple) and len(made) == 3):
+            raise ValueError(f"{name} must return (model, loss, data), got {type(made).__name__}")
+        return made
+
+    return checked
+
+
+def _features(data: str) -> tuple[Any, Any]:
+    """Arrays of inputs and labels, without inputs that are constant."""
+    import numpy as np
+
+    x, labels = (np.asarray(part) for part in _read(data))
+    x = x.reshape(len(x), -1)
+    return x[:, np.ptp(x, axis=0) > 0], labels
 
 
 def _read(data: str) -> tuple[Any, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,10 @@ TEACHER = 2 * (0.6 * W + 0.8 * np.eye(1, 100, 1).ravel())
             ("glm", "tanh_neuron", "--dim", 100, "--samples", 400, "--teacher", 2, "--cosine", 0.6),
             lambda: rm.glm("tanh_neuron", W, 400, teacher=TEACHER),
         ),
+        (
+            ("softmax_glm", "--classes", 3, "--dim", 60, "--samples", 240, "--length", 2),
+            lambda: rm.softmax_glm(2 * np.eye(3, 60), 240),
+        ),
     ],
 )
 def test_predictions_from_numbers_are_those_of_the_functions(arguments: Any, wanted: Any) -> None:
@@ -82,6 +87,56 @@ def test_predictions_from_a_file_are_those_of_the_functions(data: Any) -> None:
     assert result.stdout.startswith(f"{rm.one_hidden_relu(x, y, 5, scale=2.0, seed=3)}\n")
     result = invoke("init_cluster", 900, "--data", path)
     assert result.stdout.startswith(f"{rm.init_cluster(x, y, 900)}\n")
+
+
+def test_a_head_on_features_of_a_file_is_predicted(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((300, 31)), np.arange(300) % 4
+    x[:, 3] = 1.0  # constant: left out
+    np.savez(tmp_path / "features.npz", X=x, y=y)
+    more = ("--positive", 2, "--length", 0.5, "--samples", 600)
+    result = invoke("glm_classes", "--data", tmp_path / "features.npz", *more)
+    assert result.exit_code == 0, result.stderr
+    x = np.delete(x, 3, axis=1)
+    step = x[y >= 2].mean(axis=0) - x[y < 2].mean(axis=0)
+    statistics = rm.ClassStatistics.of(x, y)
+    weights = 0.5 * step / np.linalg.norm(step)
+    assert result.stdout.startswith(f"{rm.glm_classes('logistic', weights, 600, statistics)}\n")
+    refused(invoke("glm_classes", "--data", tmp_path / "features.npz", "--positive", 9), "0..3")
+
+
+PROBLEM = """
+import torch
+from torch import nn
+
+def made():
+    torch.manual_seed(0)
+    x = torch.randn(60, 4, dtype=torch.float64)
+    model = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)).double()
+    return model, nn.CrossEntropyLoss(), (x, torch.arange(60) % 2)
+
+def half():
+    return made()[:2]
+"""
+
+
+def test_predictions_of_a_model_are_those_of_the_functions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "predicted_problem.py").write_text(PROBLEM)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [*sys.path])
+    options = ("--allow-cwd", "--size", 20, "--sets", 4, "--count", 2)
+    result = invoke("batch", "predicted_problem:made", *options)
+    assert result.exit_code == 0, result.stderr
+    made = sys.modules.pop("predicted_problem").made()
+    assert result.stdout == f"{rm.batch_extrapolation(*made, size=20, sets=4, count=2)}\n"
+    result = invoke("kronecker", "predicted_problem:made", "--allow-cwd")
+    parts = [f"layer {name}: {found}\n" for name, found in rm.kronecker(*made).items()]
+    assert result.stdout == "".join(parts)
+    refused(invoke("batch", "predicted_problem:half", "--allow-cwd"), "(model, loss, data)")
+    refused(invoke("batch", "predicted_problem:made", "--allow-cwd", "--size", 6), "multiple of 4")
+    refused(invoke("kronecker", "predicted_problem:none", "--allow-cwd"), "has no 'none'")
 
 
 def test_a_warning_goes_to_standard_error(data: Any) -> None:
@@ -110,5 +165,8 @@ def test_what_cannot_be_predicted_is_one_sentence(data: Any, tmp_path: Path) -> 
 
 def test_predict_alone_lists_what_it_can_predict() -> None:
     said = invoke("--help").stdout
-    for name in ("p_spin", "glm", "init_cluster", "one_hidden_relu", "shallow_relu"):
+    for name in (
+        "p_spin", "deep_linear_minimum", "shallow_relu", "wishart_plus_wigner", "glm",
+        "softmax_glm", "glm_classes", "batch", "kronecker", "one_hidden_relu", "init_cluster",
+    ):  # fmt: skip
         assert name in said

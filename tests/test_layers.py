@@ -28,7 +28,8 @@ LAYERS = (
     ("report",),
     ("demo",),
     ("cli_common",),
-    ("cli_demo", "cli_doctor", "cli_law", "cli_measure", "cli_predict", "cli_rank", "cli_spectrum"),
+    ("cli_demo", "cli_doctor", "cli_law", "cli_measure", "cli_rank", "cli_spectrum"),
+    ("cli_predict",),
     ("cli",),
     ("__main__",),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 from rmthess.predictions.glm import finite
 
 Array = NDArray[np.float64]
+
+_ROUNDS, _DRAWS = 32, 2
+_LEAST = 1e-12  # of the largest eigenvalue
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +55,9 @@ class ClassStatistics:
         """From features (samples, dim) and a class label each (samples,).
 
         The covariance of a class is ``shrinkage`` times the pooled one within classes plus the rest
-        of its own: with few samples a class its own alone is of low rank.
+        of its own: with few samples a class its own alone is of low rank. The eigenvalues of the
+        pooled one are then put back to where a sample of this size would have moved them from,
+        see ``unspread``. Warns where there are no more samples than features to do that with.
 
         >>> x = np.random.default_rng(0).standard_normal((90, 3))
         >>> ClassStatistics.of(x, np.repeat([0, 1, 2], 30)).means.shape
@@ -71,7 +77,44 @@ class ClassStatistics:
         own = np.array([np.cov(x[index == k].T, bias=True) for k in range(names.size)])
         shares = counts / labels.size
         pooled = np.einsum("k,kab->ab", shares, own)
-        return cls(shares, means, (1 - shrinkage) * own + shrinkage * pooled)
+        mixed = (1 - shrinkage) * own + shrinkage * pooled
+        degrees = labels.size - names.size
+        if degrees <= x.shape[1]:
+            warnings.warn(
+                f"{labels.size} samples for {x.shape[1]} features: their covariance is of low rank "
+                "and its eigenvalues spread by sampling; a prediction from it spreads them twice",
+                stacklevel=2,
+            )
+            return cls(shares, means, mixed)
+        turn = unspread(pooled, degrees)
+        mixed = turn @ mixed @ turn
+        return cls(shares, means, (mixed + mixed.transpose(0, 2, 1)) / 2)
+
+
+def unspread(covariance: Array, samples: int) -> Array:
+    """T = U diag(√(t/s)) Uᵀ, of which T S T has a population's eigenvalues t, not a sample's s.
+
+    s and U are those of S = ``covariance``, and t solves s = E λ(ZᵀZ/samples), the rows of Z normal
+    of variances t: the fixed point of t ← t (s/E λ)^0.6, in draws whose last half is averaged.
+
+    >>> z = np.random.default_rng(0).standard_normal((400, 100))
+    >>> S = z.T @ z / 400
+    >>> T = unspread(S, 400)
+    >>> spread = [float(np.linalg.eigvalsh(C).std()) for C in (S, T @ S @ T)]
+    >>> spread[0] > 0.45, spread[1] < 0.1
+    (True, True)
+    """
+    seen, vectors = np.linalg.eigh(covariance)
+    seen = np.maximum(seen, _LEAST * seen[-1])
+    rng = np.random.default_rng(0)
+    t, last = seen.copy(), []
+    for _ in range(_ROUNDS):
+        rows = rng.standard_normal((_DRAWS, samples, t.size)) * np.sqrt(t)
+        drawn = np.linalg.eigvalsh(rows.transpose(0, 2, 1) @ rows / samples).mean(axis=0)
+        t = np.sort(t * (seen / np.maximum(drawn, _LEAST * seen[-1])) ** 0.6)
+        last.append(np.log(t))
+    t = np.exp(np.mean(last[_ROUNDS // 2 :], axis=0))
+    return np.asarray((vectors * np.sqrt(t / seen)) @ vectors.T)
 
 
 def _check(x: Array, names: NDArray[np.generic], counts: NDArray[np.intp]) -> None:

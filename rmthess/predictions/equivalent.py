@@ -40,9 +40,11 @@ class Equivalent:
     """Q⁻¹(z) = E[g x xᵀ/(1 + gδ)] - z = φ C + W M Wᵀ - z,  δ = tr CQ/n,  φ = E[g/(1 + gδ)].
 
     In an eigenbasis of C: ``spectrum`` (d,) its eigenvalues, ``columns`` W (d, r + 1); ``law`` is
-    that of g, ``ratio`` c = dim/samples, ``white_bulk`` the bulk of white inputs, of variance
-    spectrum[0] where the spectrum is constant, else 1. For a constant spectrum the basis may be
-    one of the span of W.
+    that of g, ``white_bulk`` the bulk of white inputs, of the variance of the spectrum where its
+    positive part is constant, else 1. For a constant spectrum the basis may be one of the span of
+    W. All is said on the range of C, ``ratio`` c = rank C/samples and ``bulk``; of the matrix that
+    is the fraction ``range``, and the rest has eigenvalue 0. A last 0 in the spectrum stands for
+    the one direction beyond the range in which W has a part.
 
     With x = z/φ: c A(x) = δφ, A = ∫ t/(t - x) dν over the population ν. Outside the support δ is
     real and grows with z; it determines φ, then x because A increases, then z.
@@ -53,10 +55,11 @@ class Equivalent:
     spectrum: Array
     columns: Array
     white_bulk: FreeCompoundPoisson
+    range: float = 1.0
 
     @cached_property
     def population(self) -> DiscreteMeasure:
-        nodes, counts = np.unique(self.spectrum, return_counts=True)
+        nodes, counts = np.unique(self.spectrum[self.spectrum > 0], return_counts=True)
         return DiscreteMeasure(nodes, counts / counts.sum())
 
     @cached_property
@@ -68,7 +71,7 @@ class Equivalent:
         """g and its weights as the bulk has them."""
         jumps = self.white_bulk.jumps
         assert isinstance(jumps, DiscreteMeasure)
-        variance = float(self.spectrum[0]) if self.white else 1.0
+        variance = float(self.population.nodes[0]) if self.white else 1.0
         return jumps.nodes / (self.ratio * variance), jumps.weights
 
     @cached_property
@@ -84,23 +87,52 @@ class Equivalent:
         return found if g[0] > 0 else found.dilate(-1.0)
 
     @cached_property
-    def gaps(self) -> list[Gap]:
-        """The outer two reach to infinity; an atom of the bulk, where u = 0, is an end."""
+    def _outside(self) -> list[Gap]:
+        """The complement of the support, the outer two reaching to infinity."""
         if self.white:
             cuts = [-np.inf, *map(float, self.white_bulk.kernel.turning_points), np.inf]
-            whole = [Gap(*pair) for pair in zip(cuts[::2], cuts[1::2], strict=True)]
-        else:
-            edges = [self._edge(float(z)) for pair in self.bulk.support for z in pair]
-            first, last = (self._coordinate(delta, None) for delta, _ in (edges[0], edges[-1]))
-            whole = [Gap(-np.inf, first), Gap(last, np.inf)]
-            whole[1:1] = [
-                Gap(self._coordinate(a, arc), self._coordinate(b, arc), arc)
-                for (a, x), (b, _) in zip(edges[1::2], edges[2::2])
-                for arc in [self._arc(x)]
-            ]
-        atom = [g.arc is None and g.left < 0 < g.right for g in whole]
-        cut = [[g.left, *[0.0] * at, g.right] for g, at in zip(whole, atom)]
-        return [Gap(*pair, g.arc) for g, ends in zip(whole, cut) for pair in pairwise(ends)]
+            return [Gap(*pair) for pair in zip(cuts[::2], cuts[1::2], strict=True)]
+        edges = [self._edge(float(z)) for pair in self.bulk.support for z in pair]
+        first, last = (self._coordinate(delta, None) for delta, _ in (edges[0], edges[-1]))
+        inner = [
+            Gap(self._coordinate(a, arc), self._coordinate(b, arc), arc)
+            for (a, x), (b, _) in zip(edges[1::2], edges[2::2])
+            for arc in [self._arc(x)]
+        ]
+        return [Gap(-np.inf, first), *inner, Gap(last, np.inf)]
+
+    @cached_property
+    def poles(self) -> list[float]:
+        """u at z = 0 outside the support where Q has a pole there.
+
+        That is at an atom of the bulk, where u = 0, or where W reaches beyond the range of C.
+        """
+        whole = [gap for gap in self._outside if gap.arc is None]
+        inside = [0.0 for gap in whole if gap.left < 0 < gap.right]
+        beyond = not inside and bool((self.spectrum == 0).any())
+        return inside + [u for gap in whole if beyond for u in self._zeros(gap)]
+
+    def _zeros(self, gap: Gap) -> list[float]:
+        """u where z = 0 in a gap of u of one sign: z grows with u, to ±∞ where the gap does."""
+        near, far = (gap.right, gap.left) if gap.right <= 0 else (gap.left, gap.right)
+        if near == 0:  # the bulk ends there
+            return []
+        if np.isinf(far):
+            far = 2 * near
+            while self.point(far, None)[0] * near < 0:
+                far *= 2
+        if self.point(near, None)[0] * self.point(far, None)[0] >= 0:
+            return []
+        return [float(brentq(lambda u: self.point(u, None)[0], near, far, xtol=1e-300))]
+
+    @cached_property
+    def gaps(self) -> list[Gap]:
+        """Where outliers can be: outside the support, between the poles of Q."""
+        found = []
+        for gap in self._outside:
+            cuts = [u for u in self.poles if gap.arc is None and gap.left < u < gap.right]
+            found += [Gap(*pair, gap.arc) for pair in pairwise([gap.left, *cuts, gap.right])]
+        return found
 
     def _edge(self, z: float) -> tuple[float, float]:
         """δ and x at an edge of the bulk."""
@@ -119,15 +151,14 @@ class Equivalent:
         return -self.ratio * float(self.population.moment(1)) / delta
 
     def _arc(self, x: float) -> tuple[float, float] | None:
-        nodes = self.population.nodes[self.population.nodes > 0]
+        nodes = self.population.nodes
         k = int(np.searchsorted(nodes, x))
         return None if k in (0, nodes.size) else (float(nodes[k - 1]), float(nodes[k]))
 
     def _position(self, level: float, arc: tuple[float, float] | None) -> float:
         """x with A(x) = level, between bounds from one atom and from all atoms at one place."""
         t, w = self.population.nodes, self.population.weights
-        mass = (w * t)[t > 0]
-        t = t[t > 0]
+        mass = w * t
 
         def excess(x: float) -> float:
             return float(mass @ (1 / (t - x))) - level
@@ -156,11 +187,12 @@ class Equivalent:
         return x * phi, delta, phi, rise * phi + x * fall
 
     def strength(self, u: float, gap: Gap) -> float:
-        """-1/m, m = ∫ dν/(φt - z): 0 at an atom of the bulk."""
+        """-1/m, m = ∫ dν/(φt - z) and the share of the zeros: 0 at an atom of the bulk."""
         if u == 0 and gap.arc is None:
             return 0.0
         z, _, phi, _ = self.point(u, gap.arc)
-        return -1 / float(self.population.weights @ (1 / (phi * self.population.nodes - z)))
+        m = float(self.population.weights @ (1 / (phi * self.population.nodes - z)))
+        return -1 / m if self.range == 1 else -z / (self.range * z * m - (1 - self.range))
 
     def secular(self, u: float, gap: Gap) -> tuple[Array, Array, Array]:
         """e, E and the symmetric matrix -1/e - EᵀTE that is singular at an outlier.
@@ -207,10 +239,12 @@ def outliers(model: Equivalent, left: bool = True, right: bool = True) -> list[t
 def _roots(model: Equivalent, gap: Gap) -> list[tuple[float, int]]:
     """Outliers in a gap by bisection of ``count``: none is missed, and multiplicity shows.
 
-    Beside an atom, where δ is infinite and u = 0, the search keeps a distance.
+    Beside a pole of Q, and where δ is infinite, the search keeps a distance.
     """
     width = model.gaps[-1].left - model.gaps[0].right
-    low, high = gap.left or 1e-10 * width, gap.right or -1e-10 * width
+    low, high = gap.left, gap.right
+    low += 1e-10 * width if low in (0.0, *model.poles) else 0.0
+    high -= 1e-10 * width if high in (0.0, *model.poles) else 0.0
     if np.isinf(low):
         low = _far(model, gap, high, -width)
     if np.isinf(high):
@@ -256,27 +290,33 @@ def _spikes(model: Equivalent, u: float, multiplicity: int, gap: Gap) -> list[tu
         q = (model.columns @ (E @ vectors[:, k])) / (phi * model.spectrum - z)
         q /= np.linalg.norm(q)
         seen = q @ model.columns
-        square = total * float(q**2 @ model.spectrum) + float(seen @ M @ seen)  # E[f² (q·x)²]
+        across = float(q**2 @ model.spectrum)
+        square = total * across + float(seen @ M @ seen)  # E[f² (q·x)²]
         overlap = 1 / (1 + slope * square)
-        spread = overlap * _fluctuation(model, seen, f, slope, square)
+        spread = overlap * _fluctuation(model, seen, f, slope, square, across)
         found.append((Spike(strength, z, overlap, threshold, spread), q))
     return found
 
 
-def _fluctuation(model: Equivalent, seen: Array, f: Array, slope: float, square: float) -> float:
-    """√dim times the standard deviation of q·Q⁻¹q where C is a multiple t of 1, else NaN.
+def _fluctuation(
+    model: Equivalent, seen: Array, f: Array, slope: float, square: float, across: float
+) -> float:
+    """√dim times the standard deviation of q·Q⁻¹q where C is t times 1 on its range, else NaN.
+
+    ``seen`` Wᵀq, ``square`` E[f² (q·x)²], ``across`` q·Cq.
 
     With ψ = f (q·x)² + t δ' E[f² (q·x)²] f its variance is (Var ψ + 2 t δ' E[f² (q·x)²]²)/n: the
     sampling of g and x in the direction q, the answer of δ to it, the noise of the others.
     """
     if not model.white:
         return float("nan")
-    t = float(model.spectrum[0])
+    t = float(model.population.nodes[0])
     middle = model.law.points @ seen[:-1] + seen[-1]  # mean of q·x given s
-    rest = t - float((seen[:-1] ** 2).sum())  # and its variance
+    rest = across - float((seen[:-1] ** 2).sum())  # and its variance
     second, fourth = middle**2 + rest, middle**4 + 6 * middle**2 * rest + 3 * rest**2
     shift = t * slope * square
     weights = model.law.weights
     mean = float(weights @ (f * (second + shift)))
     variance = float(weights @ (f**2 * (fourth + 2 * shift * second + shift**2))) - mean**2
-    return float(np.sqrt(model.ratio * (variance + 2 * t * slope * square**2)))
+    ratio = model.ratio / model.range
+    return float(np.sqrt(ratio * (variance + 2 * t * slope * square**2)))

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rmthess.measure import check_order
+from rmthess.laws.mixture import mixture
+from rmthess.measure import DiscreteMeasure, check_order
 from rmthess.predictions.equivalent import Equivalent, outliers
 from rmthess.predictions.features import CurvatureLaw, Features, Labels, curvature_law, features
 from rmthess.predictions.losses import Loss, as_loss
@@ -19,6 +20,7 @@ from rmthess.ranks.network import RankBound
 
 Array = NDArray[np.float64]
 
+_NULL = 1e-6  # of the largest eigenvalue of C: below it the free product misses an interval
 LEAST = 30  # samples or dimensions, below which fluctuations are as large as what is predicted
 
 
@@ -61,7 +63,8 @@ def glm(
     teacher : w*, (dim,), of a loss that depends on t = w*·x + noise.
     noise : standard deviation of the noise in t.
     labels : label law t ↦ [(y, probability), ...]: g(h, y) instead of g(h, t).
-    covariance : C: None for 1, variances (dim,), or a matrix (dim, dim).
+    covariance : C: None for 1, variances (dim,), or a matrix (dim, dim), singular ones included:
+        all is then said on its range, and the rest of the bulk is an atom at 0.
     mean : (dim,), default 0.
 
     Errors
@@ -85,30 +88,28 @@ def glm(
     """
     loss = as_loss(loss)
     inputs = gaussian_inputs(weights, teacher, covariance, mean)
-    n = check_samples(samples, inputs.spectrum.size)
     known = _features(loss, inputs, noise, labels)
-    ratio, spectrum = inputs.spectrum.size / n, inputs.spectrum
-    variance = float(spectrum[0]) if np.ptp(spectrum) == 0 else 1.0
+    spectrum, columns, side, back = _on_the_range(inputs, known)
+    dim, n = inputs.spectrum.size, check_samples(samples, side)
+    ratio, scales = side / n, np.unique(spectrum[spectrum > 0])
+    variance = float(scales[0]) if scales.size == 1 else 1.0
 
     def grid(nodes: int) -> CurvatureLaw:
         return curvature_law(loss, known, nodes, labels)
 
     white = white_bulk(loss, grid, known.count, ratio, variance, tail=0.5 / n)
-    columns = np.column_stack([known.directions, inputs.mean])
-    basis = None
-    if np.ptp(spectrum) == 0:  # then the span of W is all that matters
-        basis, columns = np.linalg.qr(columns)
-        spectrum = np.full(columns.shape[0], variance)
-    model = Equivalent(white.law, ratio, spectrum, columns, white.bulk)
+    model = Equivalent(white.law, ratio, spectrum, columns, white.bulk, side / dim)
     found = outliers(model, *white.sharp)
-    directions = np.array([q for _, q in found]).reshape(len(found), spectrum.size)
-    directions = directions if basis is None else directions @ basis.T
+    directions = back(np.array([q for _, q in found]).reshape(len(found), spectrum.size))
+    zero = DiscreteMeasure([0.0], [1.0])
+    shares = [model.range, 1 - model.range]
     return GLMPrediction(
-        dim=inputs.spectrum.size,
-        bulk=model.bulk,
+        dim=dim,
+        bulk=model.bulk if side == dim else mixture([model.bulk, zero], shares),
         spikes=tuple(spike for spike, _ in found),
         rank=_rank(inputs, n),
-        assumptions=_assumptions(loss, n, white.sharp, covariance, mean),
+        assumptions=_assumptions(loss, n, white.sharp, covariance, mean)
+        + _taken_as_zero(inputs.spectrum, dim - side),
         status="asymptotic",
         directions=directions if inputs.basis is None else directions @ inputs.basis.T,
         resolved=white.change,
@@ -124,6 +125,40 @@ class Inputs:
     weights: Array
     teacher: Array | None
     mean: Array
+
+
+def _on_the_range(
+    inputs: Inputs, known: Features
+) -> tuple[Array, Array, int, Callable[[Array], Array]]:
+    """Spectrum and W in the coordinates that matter, rank C, and the way back from them.
+
+    These are the range of C, of which the span of W is enough where C is constant there; then, if
+    the mean reaches beyond the range, the direction of that part, of variance 0.
+    """
+    seen = inputs.spectrum > _NULL * inputs.spectrum.max()
+    spectrum, beyond = inputs.spectrum[seen], np.where(seen, 0.0, inputs.mean)
+    columns = np.column_stack([known.directions, inputs.mean])[seen]
+    side, length, basis = spectrum.size, _length_beyond(beyond, inputs.mean), None
+    if np.ptp(spectrum) == 0:
+        basis, columns = np.linalg.qr(columns)
+        spectrum = spectrum[: columns.shape[0]]
+    inner = spectrum.size
+    if length > 0:
+        spectrum = np.append(spectrum, 0.0)
+        columns = np.vstack([columns, length * np.eye(columns.shape[1])[-1]])
+
+    def back(q: Array) -> Array:
+        whole = np.outer(q[:, inner:].sum(axis=1), beyond / (length or 1.0))
+        whole[:, seen] = q[:, :inner] if basis is None else q[:, :inner] @ basis.T
+        return whole
+
+    return spectrum, columns, side, back
+
+
+def _length_beyond(part: Array, whole: Array) -> float:
+    """The length of a part of a vector, 0 where that is rounding."""
+    length = float(np.linalg.norm(part))
+    return length if length > 1e-10 * float(np.linalg.norm(whole)) else 0.0
 
 
 def gaussian_inputs(
@@ -162,7 +197,10 @@ def principal_axes(covariance: ArrayLike | None, dim: int) -> tuple[Array, Array
             f"covariance must be positive semidefinite and not 0, got eigenvalues from "
             f"{values.min():.3g} to {values.max():.3g}"
         )
-    return np.where(values < 1e-14 * largest, 0.0, values), vectors
+    if vectors is not None:  # in ascending order: one value where they differ by rounding
+        groups = np.cumsum(np.diff(values, prepend=values[0]) > 1e-12 * largest)
+        values = (np.bincount(groups, values) / np.bincount(groups))[groups]
+    return np.where(values < 1e-12 * largest, 0.0, values), vectors
 
 
 def finite(name: str, values: ArrayLike) -> Array:
@@ -208,10 +246,16 @@ def _features(loss: Loss, inputs: Inputs, noise: float, labels: Labels | None) -
 def _rank(inputs: Inputs, samples: int) -> RankBound:
     """At most n terms of rank one, in a space of rank C dimensions and the mean."""
     dim = inputs.spectrum.size
-    seen = int(np.count_nonzero(inputs.spectrum)) + int(inputs.mean.any())
+    null = inputs.spectrum == 0
+    seen = dim - int(null.sum()) + (_length_beyond(inputs.mean[null], inputs.mean) > 0)
     value = min(samples, dim, seen)
     because = f"{samples} terms of rank one, side {dim}"
     return RankBound(value, dim - value, dim, "bound", because)
+
+
+def _taken_as_zero(spectrum: Array, left_out: int) -> tuple[str, ...]:
+    tiny = left_out - np.count_nonzero(spectrum == 0)
+    return (f"{tiny} variances below {_NULL:g} of the largest taken as 0",) if tiny else ()
 
 
 def _assumptions(

@@ -64,7 +64,7 @@ def glm_classes(
     >>> x = rng.standard_normal((120, 30)) + 2.0 * classes[:, None]
     >>> statistics = ClassStatistics.of(x, classes)
     >>> print(glm_classes("logistic", np.full(30, 0.1), 120, statistics))
-    side 30, bulk 0.00897185 to 0.413176
+    side 30, bulk 0.0117354 to 0.360368
     rank ≤ 30, nullity ≥ 0 (bound)
     120 terms of rank one
     Assumes features that are Gaussian in each of 2 classes; weights that have not seen them; \

@@ -78,7 +78,8 @@ def init_cluster(
     seed : of the drawn networks.
 
     The ± of an outlier is the standard deviation from one network to another. Eigenvalues that S
-    absorbs have no location. Warns where the answer is less accurate than a few percent.
+    absorbs have no location. Warns where the answer is less accurate than a few percent: in narrow
+    networks, and with several hidden layers, of which only the last one's part of S is known.
 
     Source
     ------
@@ -273,6 +274,14 @@ def _spikes(found: list[Cluster], parameters: int) -> tuple[Spike, ...]:
 
 
 def _warn(widths: Widths, found: list[Cluster]) -> None:
+    if len(widths.hidden) > 1:
+        warnings.warn(
+            f"{len(widths.hidden)} hidden layers: the indefinite part couples the lower ones too, "
+            "which is left out, and the kernel fluctuates more; measured on digits the prediction "
+            "is 7% low for two layers of 256 or 512 ReLU units and 24% low for two of 256 tanh. "
+            "Of one hidden layer it is within 6% from 200 units on",
+            stacklevel=3,
+        )
     edge = np.mean([one.edge for one in found])
     least = np.mean([one.dressed for one in found], axis=0).min()
     if min(widths.hidden) < FEW:

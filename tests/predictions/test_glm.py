@@ -80,7 +80,19 @@ def test_reference_values_are_reproduced(row, predictions):
     assert abs(found - row["value"]) <= min(tight, row["tolerance"])
 
 
+def test_the_bulk_of_two_scales_is_as_near_to_a_matrix_as_the_table_says():
+    (row,) = [
+        r for r in TABLE if r["kind"] == "distance_or_ratio" and "general C" in r["prediction"]
+    ]
+    found = CASES[row["parameters"]]()
+    rng, spectrum = np.random.default_rng(19), np.repeat([1.0, 4.0], 400)
+    values, _ = draw(found, "logistic", np.full(800, 2000**-0.5), 2400, rng, spectrum=spectrum)
+    distance = rm.kolmogorov(found.bulk, rm.DiscreteMeasure.from_eigenvalues(values))
+    assert distance < row["tolerance"]
+
+
 def test_the_table_is_used_whole():
+    """The softmax rows are read in test_softmax_glm.py."""
     ours = {"C=diag(1.0,4.0) half/half, w^T C w=1.0, p=800,n=2400", "c=0.1"}
     rest = [r for r in TABLE if r not in ROWS and "softmax" not in r["prediction"]]
     assert {r["parameters"] for r in rest} <= ours
@@ -227,6 +239,28 @@ def test_more_samples_make_the_outlier_appear():
     assert abs(transition(predict, 30_000, 50_000, tolerance=2) - 40_000) < 4
 
 
+def best_weights(ratio, dim=2000):
+    """Phase retrieval with the weights that find the teacher first; 1 - 1/t² at ratio 1/2."""
+    s = np.sqrt(2 * ratio)
+    loss = rm.Loss(
+        "best", lambda t: (t**2 - 1) / (t**2 + s - 1), "teacher", low=-1 / (s - 1), high=1.0
+    )
+    return rm.glm(loss, vector(dim), round(ratio * dim), teacher=vector(dim, 1.0))
+
+
+def test_phase_retrieval_needs_half_a_sample_for_each_weight():
+    """Mondelli and Montanari's 1/2: the overlap vanishes there, linearly."""
+    near, far = best_weights(0.51).spikes[-1].overlap, best_weights(0.52).spikes[-1].overlap
+    assert 0.51 - 0.01 * near / (far - near) == pytest.approx(0.5, abs=3e-4)
+
+
+def test_an_interval_of_the_bulk_that_ends_at_zero_is_covered():
+    """As many samples as weights: δ is infinite at that edge."""
+    found = best_weights(1.0)
+    assert found.bulk.support[-1][0] == pytest.approx(0.0, abs=1e-12)
+    assert found.spikes[-1].location == pytest.approx(1.0370380613, rel=1e-9)
+
+
 # ---------------------------------------------------------------------------- random matrices
 
 
@@ -356,6 +390,100 @@ def test_labels_at_random_are_averaged_over():
     assert np.isclose(found.bulk.moment(1), 0.5, atol=1e-9)
 
 
+# ---------------------------------------------------------------------------- singular covariance
+
+
+def test_a_singular_covariance_is_the_problem_on_its_range_and_an_atom_at_zero():
+    """The mean too lies in the range here, so that nothing but zeros is left out."""
+    w, mean = vector(90, 1.0, 2.0), vector(90, 0.0, 2.5)
+    for spectrum in (np.full(90, 1.3), np.repeat([1.0, 2.0], 45)):
+        whole = rm.glm("logistic", w, 900, covariance=spectrum, mean=mean)
+        long, wide, far = (np.append(part, np.zeros(60)) for part in (w, spectrum, mean))
+        found = rm.glm("logistic", long, 900, covariance=wide, mean=far)
+        assert np.allclose(found.locations, whole.locations, rtol=1e-12)
+        same = np.sum(found.directions[:, :90] * whole.directions, axis=1)
+        assert np.allclose(np.abs(same), 1.0, atol=1e-12)
+        overlaps = [[spike.overlap for spike in p.spikes] for p in (found, whole)]
+        assert np.allclose(*overlaps, rtol=1e-12)
+        assert np.allclose(found.bulk.support, whole.bulk.support, rtol=1e-12)
+        assert np.allclose(found.bulk.atoms, [(0.0, 0.4)])
+        assert found.rank.value == 90
+        for ours, theirs in zip(found.spikes, whole.spikes, strict=True):
+            assert np.allclose(ours.std(150), theirs.std(90), equal_nan=True)
+
+
+SINGULAR = {
+    "constant_on_its_range": np.repeat([0.0, 1.2], [400, 600]),
+    "two_scales_on_its_range": np.repeat([0.0, 1.0, 2.0], [400, 300, 300]),
+    "of_condition_1e12": np.repeat([1e-12, 1.0], [400, 600]),
+    "of_condition_1e5": np.repeat([1e-5, 1.0], [400, 600]),
+}
+
+
+@pytest.mark.parametrize("name", SINGULAR)
+def test_a_singular_covariance_against_a_matrix_of_side_a_thousand(name):
+    """The mean reaches beyond the range, where it is the only thing that H sees."""
+    spectrum, dim, samples = SINGULAR[name], 1000, 5000
+    w = np.repeat([0.3, 2.5], [400, 600]) / np.sqrt(600)
+    mean = vector(dim, 2.0)
+    mean[-1] = 1.0
+    found = rm.glm("logistic", w, samples, covariance=spectrum, mean=mean)
+    rng = np.random.default_rng(21)
+    values, vectors = draw(found, "logistic", w, samples, rng, spectrum=spectrum, mean=mean)
+    cut = 1e-8 if spectrum[0] > 1e-9 else 1e-10  # the atom stands for what is as small as rounding
+    values = np.where(values < cut, 0.0, values)
+    assert np.count_nonzero(values) == (1000 if spectrum[0] > 1e-9 else 601)
+    assert rm.kolmogorov(found.bulk, rm.DiscreteMeasure.from_eigenvalues(values)) < 0.008
+    assert values[-1] == pytest.approx(found.locations[-1], rel=4 * np.sqrt(2 / samples))
+    assert (vectors[:, -1] @ found.directions[-1]) ** 2 == pytest.approx(
+        found.spikes[-1].overlap, abs=0.02
+    )
+    (low,) = [x for x in found.locations if 0.01 < x < 0.08]  # of w, left of the bulk
+    near = values[np.abs(values - low).argmin()]
+    assert near == pytest.approx(low, rel=4 * np.sqrt(2 / samples))
+    atoms = [(0.0, 0.4)] if spectrum[0] < 1e-9 else []
+    assert np.allclose(found.bulk.atoms or np.zeros((0, 2)), np.reshape(atoms, (-1, 2)))
+
+
+def test_a_projection_is_white_on_its_range():
+    """Its eigenvalues 0 and 1.7 come with rounding, which must not make 60 scales of them."""
+    rng = np.random.default_rng(6)
+    basis = np.linalg.qr(rng.standard_normal((100, 100)))[0]
+    C = 1.7 * basis[:, :60] @ basis[:, :60].T
+    w, mean = basis @ vector(100, 2.0), basis @ vector(100, 0.0, 1.5)
+    found = rm.glm("logistic", w, 1200, covariance=(C + C.T) / 2, mean=mean)
+    spectrum = np.repeat([1.7, 0.0], [60, 40])
+    exact = rm.glm(
+        "logistic", vector(100, 2.0), 1200, covariance=spectrum, mean=vector(100, 0.0, 1.5)
+    )
+    assert np.allclose(found.bulk.support, exact.bulk.support, rtol=1e-9)
+    assert np.allclose(found.locations, exact.locations, rtol=1e-9)
+    same = np.sum(found.directions * (exact.directions @ basis.T), axis=1)
+    assert np.allclose(np.abs(same), 1.0, atol=1e-6)
+
+
+def test_a_covariance_estimated_from_few_samples_is_singular_and_covered():
+    """A matrix whose null space is rounding, and a mean that would be in its range but for that."""
+    rng = np.random.default_rng(4)
+    factor = rng.standard_normal((120, 60))
+    C, w = factor @ factor.T / 60, rng.standard_normal(120) / 8
+    found = rm.glm("logistic", w, 240, covariance=C, mean=0.01 * factor[:, 0])
+    assert np.allclose(found.bulk.atoms, [(0.0, 0.5)])
+    assert found.rank.value == 60
+    x = rng.standard_normal((240, 60)) @ factor.T / np.sqrt(60)
+    g = as_loss("logistic").curvature(x @ w)
+    values = np.linalg.eigvalsh((x.T * g) @ x / 240)
+    values[values < 1e-12] = 0.0
+    assert rm.kolmogorov(found.bulk, rm.DiscreteMeasure.from_eigenvalues(values)) < 0.03
+
+
+def test_eigenvalues_of_the_covariance_that_count_as_zero_are_said():
+    spectrum = np.repeat([1e-9, 1.0], [40, 60])
+    said = str(rm.glm("logistic", vector(100, 1.0), 500, covariance=spectrum))
+    assert "40 variances below 1e-06 of the largest taken as 0" in said
+    assert "rank ≤ 100" in said  # the matrix has them
+
+
 # ---------------------------------------------------------------------------- speed
 
 
@@ -414,6 +542,7 @@ W = vector(50, 1.0)
         ({"samples": 20}, "20 samples of 50 dimensions are too few"),
         ({"samples": 0}, "samples must be an integer of at least 1"),
         ({"weights": np.ones(5)}, "200 samples of 5 dimensions are too few"),
+        ({"covariance": vector(50, 1.0, 1.0)}, "200 samples of 2 dimensions are too few"),
         ({"loss": "hinge"}, "loss 'hinge' is not covered; it is one of logistic, squared"),
         ({"loss": "huber"}, r"Huber\(1\) depends on the labels: give the teacher's weights"),
         ({"loss": lambda h: 0 * h}, "the curvature is 0 everywhere"),

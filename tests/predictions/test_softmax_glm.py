@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -70,6 +73,18 @@ def test_the_trace_is_that_of_the_mean_curvature():
     p /= p.sum(axis=1, keepdims=True)
     x, w = found.bulk.quadrature(64)
     assert abs(x @ w - np.mean(1 - (p**2).sum(axis=1)) / 3) < 1e-3
+
+
+def test_the_bulk_is_as_near_to_a_matrix_as_the_table_says():
+    """Its weights are not given, only their scale; here they are orthogonal."""
+    table = json.loads((Path(__file__).parent.parent / "reference" / "glm.json").read_text())
+    (row,) = [r for r in table if "softmax" in r["prediction"] and r["value"] == 0]
+    W = 1.5 * np.eye(3, 250)
+    found = rm.softmax_glm(W, 1000)
+    values = np.linalg.eigvalsh(hessian(W, 1000, np.random.default_rng(3)))
+    values[np.abs(values) < 1e-9] = 0.0
+    distance = rm.kolmogorov(found.bulk, rm.DiscreteMeasure.from_eigenvalues(values))
+    assert distance < row["tolerance"]
 
 
 @pytest.mark.parametrize(
