@@ -23,6 +23,7 @@ from rmthess.measure import DiscreteMeasure, SpectralMeasure, check_order
 Array = NDArray[np.float64]
 
 _TOLERANCE = 1e-12  # of masses that add up to 1
+_FINEST = 1e-6  # smallest value of a factor over its largest: gaps are told apart to 1e-7
 
 
 class Convolution(Law):
@@ -259,6 +260,8 @@ class FreeProduct(Convolution):
                 "one of the two measures must live on [0, ∞), else A^(1/2) is not real; "
                 f"they begin at {lowest[0]:g} and {lowest[1]:g}"
             )
+        for measure in (self.left, self.right):
+            _check_scales(measure)
 
     @cached_property
     def subordination(self) -> Subordination:
@@ -344,6 +347,20 @@ class FreeProduct(Convolution):
     def free_cumulants(self, order: int) -> list[Any]:
         ours, theirs = (_moments(m, check_order("order", order)) for m in (self.left, self.right))
         return free_cumulants_from_moments(product_moments(ours, theirs))
+
+
+def _check_scales(measure: SpectralMeasure) -> None:
+    """Refuse mass so near to 0 that the interval which it makes in a product would be lost."""
+    places = [(float(x), float(x)) for x, _ in atoms_of(measure)]
+    places += [(float(a), float(b)) for a, b in getattr(measure, "support", ())]
+    sizes = np.abs(np.array(places)).max(axis=1)
+    small = sizes[(sizes > 0) & (sizes < _FINEST * sizes.max())]
+    if small.size:
+        raise ValueError(
+            f"a measure has mass at {small.max():.2g}, below {_FINEST:g} of its largest value "
+            f"{sizes.max():.2g}: the product has an interval there that is too narrow to be "
+            "resolved; put that mass at 0, which moves no eigenvalue by more"
+        )
 
 
 def levels_of(measure: SpectralMeasure, dim: int) -> Array:

@@ -134,7 +134,7 @@ def _search(equations: Equations, one: Pieces, two: Pieces) -> list[Gap]:
             pair = [edge._replace(hard=False) for edge in pair]
         if pair[0].x > pair[1].x:
             pair = pair[::-1]
-        found.append(Gap(*pair))
+        found.append(Gap(*_snapped(equations, *pair)))
     return sorted(found, key=lambda gap: (gap.left.x, gap.right.x))
 
 
@@ -206,8 +206,17 @@ def _refine(equations: Equations, one: Pieces, two: Pieces, brackets: list[Array
 def _limit(equations: Equations, one: Pieces, two: Pieces, i: int, j: int, phi: float) -> Edge:
     """Where a gap runs to the end of a pair of pieces."""
     w1, w2 = one.limit(i, phi), two.limit(j, phi)
-    x = equations.snapped(float(equations.location(w1, w2)[0]))
-    return Edge(x, float(w1[0]), float(w2[0]), True)
+    return Edge(float(equations.location(w1, w2)[0]), float(w1[0]), float(w2[0]), True)
+
+
+def _snapped(equations: Equations, left: Edge, right: Edge) -> tuple[Edge, Edge]:
+    """x to rounding where the gap runs to the end of a piece; no end passes the other."""
+    first = equations.snapped(left.x) if left.hard else left.x
+    second = equations.snapped(right.x) if right.hard else right.x
+    return (
+        left._replace(x=first if first <= right.x else left.x),
+        right._replace(x=second if second >= left.x else right.x),
+    )
 
 
 def _runs(mask: Mask) -> list[slice]:

@@ -174,6 +174,14 @@ class Law(SpectralMeasure):
                 warnings.warn(f"cdf of {self!r} resolved to {tail:.0e} only", stacklevel=3)
             kept = np.flatnonzero(np.abs(series) > 1e-17 * np.abs(series).max())[-1] + 1
             found.append((left, half, series[:kept]))
+        mass = sum(np.pi * float(series[0]) for _, _, series in found)
+        mass += sum(float(mass) for _, mass in self.atoms)
+        if not abs(mass - 1) <= 1e-7:
+            warnings.warn(
+                f"cdf of {self!r}: density and atoms have mass {mass:.8g}; an interval of the "
+                "support too narrow to be resolved is missing",
+                stacklevel=3,
+            )
         return found
 
     def cdf(self, x: Any) -> Any:

@@ -474,3 +474,24 @@ def test_a_sum_or_product_of_any_scale_is_the_dilated_one(scale):
     np.testing.assert_allclose(found.support, scale * np.array(plain.support), rtol=1e-12)
     x = inside(plain)
     np.testing.assert_allclose(found.density(scale * x) * scale, plain.density(x), rtol=1e-9)
+
+
+def test_a_product_over_six_decades_keeps_its_mass_and_over_more_is_refused():
+    def product(smallest):
+        return FreeProduct(
+            rm.DiscreteMeasure([smallest, 1.0, 2.0], [0.3, 0.4, 0.3]), rm.Uniform(0.5, 1.5)
+        )
+
+    law = product(2e-6)
+    assert len(law.support) == 3
+    assert law.cdf(0.1) == pytest.approx(0.3, abs=1e-9)
+    with pytest.raises(ValueError, match="mass at 1e-07, below 1e-06 of its largest value 2"):
+        product(1e-7)
+
+
+def test_a_cdf_that_misses_mass_says_so(monkeypatch):
+    law = FreeSum(rm.DiscreteMeasure([-2.0, 0.0, 3.0], [0.25, 0.5, 0.25]), rm.Uniform(0, 0.3))
+    lost = law.subordination.support[1:]
+    monkeypatch.setitem(vars(law.subordination), "support", lost)
+    with pytest.warns(UserWarning, match=r"mass 0\.75; an interval of the support .* is missing"):
+        _ = law._panels._cumulatives
