@@ -123,7 +123,7 @@ def choose(
     if held_out:
         assert isinstance(measure, LanczosMeasure)
         scores: list[Array | float | str] = [
-            _left_out(family, found, measure, window, dim)
+            _left_out(family, found, measure, window, dim, axis, getattr(instrument, "floor", None))
             for family, found in zip(families, fits, strict=True)
         ]
     else:
@@ -146,6 +146,8 @@ def _left_out(
     measure: LanczosMeasure,
     window: Window | None,
     dim: int | None,
+    axis: Axis,
+    floor: float | None,
 ) -> Array | str:
     """Squared distance of each probe from a fit to the others."""
     if isinstance(found, str):
@@ -154,10 +156,13 @@ def _left_out(
     for probe in range(measure.probes):
         rest = _probes(measure, [k for k in range(measure.probes) if k != probe])
         try:
-            trained = fit(family, rest, window=window, dim=dim, start=found.parameters, bootstrap=0)
+            trained = fit(
+                family, rest, window=window, dim=dim, axis=axis, floor=floor,
+                start=found.parameters, bootstrap=0,
+            )  # fmt: skip
         except ValueError as error:
             return f"no fit without probe {probe + 1}: {error}"
-        seen = instrument_of(_probes(measure, [probe]), window, dim)
+        seen = instrument_of(_probes(measure, [probe]), window, dim, axis, floor)
         scores.append(float(np.sum((seen.observe() - seen.expect(trained.law)) ** 2)))
     return np.array(scores)
 

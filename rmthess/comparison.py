@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 from rmthess import jacobi
 from rmthess.detection import Measured, Outliers, check_measured, outliers
 from rmthess.distance import kolmogorov, wasserstein
+from rmthess.instrument import Window, checked, within
 from rmthess.laws.law import Law
 from rmthess.measure import DiscreteMeasure, LanczosMeasure, SpectralMeasure
 from rmthess.metrics import inertia
 from rmthess.predictions.prediction import Prediction
+from rmthess.sampling import limit_chain
 from rmthess.smoothing import smooth
 
 Array = NDArray[np.float64]
@@ -46,7 +48,9 @@ class Residuals:
     """Measured minus predicted at the points ``x``, both convolved with a Gaussian of ``width``.
 
     ``density`` and ``cdf`` differences, each with its standard error over probes (NaN without).
-    ``width`` is the resolution of the measurement; the cdf is not convolved.
+    ``width`` is the resolution of the measurement. The cdf is not convolved: of a Lanczos run it is
+    the broken line through the middles of a Gauss rule's steps, of theory too, by its own rule of
+    as many nodes; of eigenvalues the step function itself.
     """
 
     x: Array
@@ -109,12 +113,20 @@ class Comparison:
         return f"{name}: W1 {self.wasserstein:.3g}{error}, Kolmogorov {self.kolmogorov:.3g}"
 
 
-def compare(theory: Law | Prediction, measure: Measured, *, level: float = 0.01) -> Comparison:
+def compare(
+    theory: Law | Prediction,
+    measure: Measured,
+    *,
+    level: float = 0.01,
+    window: Window | None = None,
+) -> Comparison:
     """A law or a Prediction beside a measured spectrum: what agrees within its error, what differs.
 
     Rows: mean, second moment, mass below 0 and, where theory has one, at 0; edges; the number of
     outliers (rule of ``rm.outliers`` at ``level``) and each one's place; the rank, where a
-    Prediction bounds it. A law describes a bulk: of a deflated run it is compared with the rest.
+    Prediction bounds it. A law describes a bulk: of a deflated run it is compared with the rest,
+    and with ``window`` (left, right) with what lies in between, as in a fit; outliers are those of
+    all.
 
     Errors are standard errors over probes, NaN where there are none; of a mass they include half of
     what the steps leave open, of W_1 they are the jackknife's, of a predicted outlier its
@@ -134,6 +146,11 @@ def compare(theory: Law | Prediction, measure: Measured, *, level: float = 0.01)
     if not isinstance(theory, (Law, Prediction)):
         raise TypeError(f"theory must be a law or a Prediction, got {type(theory).__name__}")
     if isinstance(theory, Prediction):
+        if window is not None:
+            raise ValueError(
+                f"window={window} is for a law; a Prediction says itself which eigenvalues are "
+                "outliers: compare its bulk, theory.bulk"
+            )
         if measure.dim is not None and measure.dim != theory.dim:
             raise ValueError(
                 f"the prediction is for a matrix of side {theory.dim}, the measured one has "
@@ -145,6 +162,11 @@ def compare(theory: Law | Prediction, measure: Measured, *, level: float = 0.01)
     else:
         whole = law = theory
         seen = measure.bulk if isinstance(measure, LanczosMeasure) else measure
+        if window is not None:
+            if isinstance(seen, LanczosMeasure):
+                seen, _ = within(seen, window)
+            else:
+                seen = seen.restrict(checked(window))
     rows = _mass_rows(whole, law, seen)
     if law is not None and isinstance(seen, LanczosMeasure):
         rows += _edge_rows(law, seen.bulk)
@@ -264,7 +286,17 @@ def _residuals(whole: SpectralMeasure, measure: Measured) -> Residuals:
     x = np.linspace(left - 2 * width, right + 2 * width, _GRID)
     rules = measure.quadratures() if isinstance(measure, LanczosMeasure) else [measure]
     densities = np.array([smooth(rule, x, width) for rule in rules])
-    cdfs = np.array([rule.cdf(x) for rule in rules])
+    if isinstance(measure, LanczosMeasure):
+        cdfs = np.array([_broken_line(rule, x) for rule in rules])
+        dim = measure.dim
+        chain = (
+            limit_chain(whole, measure.steps, dim)
+            if isinstance(whole, Law)
+            else whole.jacobi(measure.steps)
+        )
+        expected = _broken_line(DiscreteMeasure(*jacobi.gauss_quadrature(*chain)), x)
+    else:
+        cdfs, expected = np.array([measure.cdf(x)]), np.asarray(whole.cdf(x), float)
     count = len(rules)
     errors = [
         part.std(axis=0, ddof=1) / np.sqrt(count) if count > 1 else np.full(x.shape, np.nan)
@@ -272,8 +304,17 @@ def _residuals(whole: SpectralMeasure, measure: Measured) -> Residuals:
     ]
     return Residuals(
         x, width, densities.mean(axis=0) - smooth(whole, x, width), errors[0],
-        cdfs.mean(axis=0) - np.asarray(whole.cdf(x), float), errors[1],
+        cdfs.mean(axis=0) - expected, errors[1],
     )  # fmt: skip
+
+
+def _broken_line(rule: DiscreteMeasure, x: Array) -> Array:
+    """The cdf at the middle of each step, and straight in between: 0 and 1 beyond the nodes.
+
+    A Gauss rule's cdf crosses that of its measure at every step, near the middle.
+    """
+    total = np.cumsum(rule.weights)
+    return np.interp(x, rule.nodes, total - rule.weights / 2, 0.0, 1.0)
 
 
 def _jackknife(measure: Measured, functional: Callable[[DiscreteMeasure], float]) -> float:

@@ -15,6 +15,7 @@ from rmthess.edges import edges
 from rmthess.extremes import tracy_widom
 from rmthess.laws.law import Law
 from rmthess.laws.marchenko_pastur import MarchenkoPastur
+from rmthess.log_axis import without_zeros
 from rmthess.measure import DiscreteMeasure, LanczosMeasure
 from rmthess.one_cut import Bulk
 from rmthess.one_cut import bulk as one_cut_bulk
@@ -24,6 +25,7 @@ Measured = DiscreteMeasure | LanczosMeasure
 Side = Literal["left", "right"]
 
 _CLEAR_RATIO = 1.5  # a gap narrower than this between neighbours is not called one
+_FOLLOWING = 5  # distances after a gap that say how wide one is there by chance
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,9 @@ def outliers(
     * tail: a Lanczos run whose coefficients settle (``rm.bulk``). Beyond the edges that they tell,
       three of their standard errors, and the Tracy–Widom reach of the density they tell.
     * gap: among the eigenvalues resolved one by one beyond the quartiles, those outside the widest
-      gap, in ratio of their distances to the median; none if that ratio is below 1.5.
+      gap, in ratio of their distances to the median; none if that ratio is below 1.5, or if a tail
+      as heavy as the five distances that follow would show such a gap by chance, at ``level``.
+      Zeros are no part of the bulk, nor outliers: quartiles and median are those of the rest.
 
     Only Ritz values count, never quadrature weights, and only where value and error bound together
     clear the threshold; deflated eigenvalues count as they are. Lanczos cannot see a multiplicity,
@@ -154,7 +158,7 @@ def outliers(
     if isinstance(measure, LanczosMeasure):
         settled = one_cut_bulk(measure)
         rules.append(_tail_rule(found, settled, measure.bulk.dim, level))
-    rules.append(_gap_rule(found, measure.quantile(np.array([0.25, 0.5, 0.75]))))
+    rules.append(_gap_rule(found, measure, level))
     followed = next(rule for rule in rules if rule.count is not None)
     ordered = (followed, *(rule for rule in rules if rule is not followed))
     items = _beyond(_not_at_atoms(found, bulk), followed.left, followed.right)
@@ -297,31 +301,84 @@ def _soft_reach(settled: Bulk, dim: int, level: float, side: int) -> float:
     return float((constant * dim) ** (-2 / 3) * tracy_widom(1).quantile(1 - level / 2))
 
 
-def _gap_rule(found: list[Found], quartiles: Array) -> Rule:
-    first, center, third = map(float, quartiles)
+def _gap_rule(found: list[Found], measure: Measured, level: float) -> Rule:
+    bulk = measure.bulk if isinstance(measure, LanczosMeasure) else measure
+    rest, zeros = without_zeros(bulk)
+    quartiles = rest.quantile(np.array([0.25, 0.5, 0.75]))
+    center = float(quartiles[1])
+    # towards the median every ratio of distances grows: there is no bulk left inside
+    low, high = float(quartiles[0]), float(quartiles[2])
+    if zeros:
+        low, high = min(low, 0.0), max(high, 0.0)
     ends, notes = {}, []
     for side, ordered in (("left", found), ("right", found[::-1])):
         distances: list[float] = []
         for (value, error, _), (following, _, _) in pairwise(ordered):
-            # towards the median every ratio of distances grows: there is no bulk left inside
-            inside = value >= first if side == "left" else value <= third
+            inside = value >= low if side == "left" else value <= high
             away = abs(value - center)
             if inside or error > max(0.01 * abs(value - following), 1e-9 * away):
                 break
             distances.append(away)
-        ratios = [outer / inner for outer, inner in pairwise(distances)]
-        count = int(np.argmax(ratios)) + 1 if ratios and max(ratios) >= _CLEAR_RATIO else 0
+        sign = -1 if side == "left" else 1
+        limit = low if side == "left" else high
+        count, ratio = _widest_gap(
+            np.array(distances), _further(bulk, center, limit, sign, distances), level / 2
+        )
         ends[side] = ordered[count][0]
         if count:
-            notes.append(f"{side}: ratio {max(ratios):.2g} after {count}")
+            notes.append(f"{side}: ratio {ratio:.2g} after {count}")
+        elif not distances:
+            notes.append(f"{side}: no clear gap (nothing resolved)")
         else:
-            widest = f"widest ratio {max(ratios):.2g}" if ratios else "nothing resolved"
-            notes.append(f"{side}: no clear gap ({widest} of {len(distances)} resolved)")
+            notes.append(
+                f"{side}: no clear gap (widest ratio {ratio:.2g} of {len(distances)} resolved)"
+            )
     return Rule(
         "gap", ends["left"], ends["right"],
         len(_beyond(found, ends["left"], ends["right"])),
         f"widest ratio of distances to the median, at least {_CLEAR_RATIO}; {'; '.join(notes)}",
     )  # fmt: skip
+
+
+def _further(
+    bulk: Measured, center: float, limit: float, sign: int, distances: list[float]
+) -> Array:
+    """Distances, descending, of what follows those resolved: of Ritz values of one probe.
+
+    They lie no denser than the eigenvalues there.
+    """
+    if isinstance(bulk, DiscreteMeasure) or not distances:
+        return np.zeros(0)
+    nodes, errors = bulk.nodes[0], bulk.errors[0]
+    away = np.where(sign * (nodes - limit) > 0, np.abs(nodes - center), np.nan)
+    return np.sort(away[away + errors < distances[-1]])[::-1]
+
+
+def _widest_gap(distances: Array, further: Array, level: float) -> tuple[int, float]:
+    """How many lie outside the widest clear gap of descending ``distances``, and its ratio.
+
+    A gap is one between ``distances``; ``further`` ones help to say how wide one is by chance. In a
+    Pareto tail k log(d_k/d_{k+1}) are independent exponentials of one mean (Rényi, Acta Math. Acad.
+    Sci. Hung. 4, 1953). So with Σ the sum of i log(d_{k+i}/d_{k+i+1}) over the m that follow a gap,
+    one as wide is seen with chance (1 + k log(d_k/d_{k+1})/Σ)^-m; the shares 1/(k(k + 1)) of
+    ``level`` add up to it.
+    """
+    if distances.size < 2:
+        return 0, 1.0
+    both = np.concatenate([distances, further])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        every = np.log(both[:-1] / both[1:])
+    logs = every[: distances.size - 1]
+    clear = np.zeros(logs.size, bool)
+    for k in np.flatnonzero(logs >= np.log(_CLEAR_RATIO)):
+        after = every[k + 1 : k + 1 + _FOLLOWING]
+        size = float(np.arange(1, after.size + 1) @ after)
+        chance = (size / (size + (k + 1) * logs[k])) ** after.size
+        clear[k] = chance <= level / ((k + 1) * (k + 2))
+    if not clear.any():
+        return 0, float(np.exp(logs.max()))
+    widest = int(np.argmax(np.where(clear, logs, -np.inf)))
+    return widest + 1, float(np.exp(logs[widest]))
 
 
 def _thresholds(law: Law, dim: int | None, level: float) -> tuple[float, float]:

@@ -28,6 +28,7 @@ from rmthess.laws.semicircle import Semicircle
 from rmthess.laws.uniform import Uniform
 from rmthess.laws.wachter import Wachter
 from rmthess.laws.wishart_plus_wigner import WishartPlusWigner
+from rmthess.log_axis import without_zeros
 from rmthess.measure import DiscreteMeasure, SpectralMeasure, check_order
 
 Array = NDArray[np.float64]
@@ -37,6 +38,7 @@ Parameters = Mapping[str, float]
 SIDE = 1000  # a population of unbounded support ends where a matrix of this side would
 CELLS = 40
 _START = 0.4  # the ratio that a search for a heavy tail begins at
+_SINGULAR = 0.02  # unless more than this share of the spectrum cannot be told from 0
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,8 @@ class Family:
 
     A fit begins at ``moment_estimate(measure)``, a closed form, or searches ``box(measure)``, the
     ranges that are worth looking at. ``ordered`` gives one of several equal sets of parameters a
-    canonical form: the atoms of a population ascend.
+    canonical form: the atoms of a population ascend. ``rank_parameter`` names the one that is
+    dim/rank where a matrix is singular: all its eigenvalues tell it, by counting.
 
     >>> FAMILIES["marchenko_pastur"](ratio=0.5, variance=2.0)
     MarchenkoPastur(ratio=0.5, variance=2.0)
@@ -58,6 +61,7 @@ class Family:
     box: Callable[[SpectralMeasure], Box] | None = None
     ordered: Callable[[Parameters], Parameters] = dict
     likelihood_estimate: Callable[[Array], Parameters] | None = None
+    rank_parameter: str | None = None
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -182,34 +186,34 @@ def _wigner_atoms_box(count: int, measure: SpectralMeasure) -> Box:
     return box | {"variance": (0.02 * spread**2, spread**2)}
 
 
-def _logarithms(measure: SpectralMeasure) -> tuple[float, float]:
-    """Mean of log t and its standard deviation for a population t that may lie behind a spectrum.
+def _logarithms(measure: SpectralMeasure) -> tuple[float, float, float]:
+    """Ratio, mean of log t and its standard deviation for a population t behind a spectrum.
 
-    Of its positive part, taking the ratio to be 0.4: log det of a Wishart matrix shifts the mean.
+    Of its positive part. A singular matrix tells the ratio by its zeros; else it is taken to be
+    0.4. The determinant of a white Wishart matrix of that ratio shifts the mean.
     """
-    pooled = measure if isinstance(measure, DiscreteMeasure) else getattr(measure, "pooled", None)
-    if pooled is None:
-        raise ValueError("a start is estimated from eigenvalues or a Lanczos run; pass start=")
-    kept = pooled.nodes > 1e-12 * np.abs(pooled.nodes).max()
+    rest, share = without_zeros(measure)
+    ratio = 1 / (1 - share) if share > _SINGULAR else _START
+    kept = rest.nodes > 1e-12 * np.abs(rest.nodes).max()
     if not kept.any():
         raise ValueError("no eigenvalue is positive, and the population of this family is")
-    logs, weights = np.log(pooled.nodes[kept]), pooled.weights[kept] / pooled.weights[kept].sum()
-    white = MarchenkoPastur(_START)
-    shift = white.integrate(np.log)
-    own = white.integrate(lambda x: (np.log(x) - shift) ** 2)
-    mean = float(weights @ logs)
-    variance = float(weights @ (logs - mean) ** 2) - own
-    return mean - shift, float(np.sqrt(max(variance, 0.04)))
+    logs, weights = np.log(rest.nodes[kept]), rest.weights[kept] / rest.weights[kept].sum()
+    white = MarchenkoPastur(ratio)
+    nodes, masses = white.quadrature(256)
+    own, masses = np.log(nodes[:256]), masses[:256] / masses[:256].sum()  # the atom comes last
+    shift, mean = float(masses @ own), float(weights @ logs)
+    variance = float(weights @ (logs - mean) ** 2) - float(masses @ (own - shift) ** 2)
+    return ratio, mean - shift, float(np.sqrt(max(variance, 0.04)))
 
 
 def _lognormal_start(measure: SpectralMeasure) -> Parameters:
-    mean, spread = _logarithms(measure)
-    return {"ratio": _START, "scale": float(np.exp(mean)), "spread": spread}
+    ratio, mean, spread = _logarithms(measure)
+    return {"ratio": ratio, "scale": float(np.exp(mean)), "spread": spread}
 
 
 def _power_law_start(measure: SpectralMeasure) -> Parameters:
-    mean, spread = _logarithms(measure)
-    return {"ratio": _START, "scale": float(np.exp(mean - spread)), "exponent": 1 / spread}
+    ratio, mean, spread = _logarithms(measure)
+    return {"ratio": ratio, "scale": float(np.exp(mean - spread)), "exponent": 1 / spread}
 
 
 # ---------------------------------------------------------------------------- families
@@ -219,6 +223,7 @@ def _of_class(name: str, law: type[Law]) -> Family:
     return Family(
         name, law, law.bounds, law.moment_estimate,
         likelihood_estimate=getattr(law, "likelihood_estimate", None),
+        rank_parameter="ratio" if law is MarchenkoPastur else None,
     )  # fmt: skip
 
 
@@ -238,7 +243,7 @@ def lognormal_covariance(side: int = SIDE) -> Family:
         )
 
     bounds = {**_COVARIANCE, "spread": (0.0, np.inf)}
-    return Family("lognormal_covariance", law, bounds, _lognormal_start)
+    return Family("lognormal_covariance", law, bounds, _lognormal_start, rank_parameter="ratio")
 
 
 def power_law_covariance(side: int = SIDE) -> Family:
@@ -251,7 +256,7 @@ def power_law_covariance(side: int = SIDE) -> Family:
         )
 
     bounds = {**_COVARIANCE, "exponent": (0.0, np.inf)}
-    return Family("power_law_covariance", law, bounds, _power_law_start)
+    return Family("power_law_covariance", law, bounds, _power_law_start, rank_parameter="ratio")
 
 
 def discrete_covariance(atoms: int = 2) -> Family:
@@ -264,6 +269,7 @@ def discrete_covariance(atoms: int = 2) -> Family:
     return Family(
         f"discrete_covariance_{count}", law, {"ratio": (0.0, np.inf), **_atom_bounds(count, 0.0)},
         box=partial(_covariance_atoms_box, count), ordered=partial(_ascending, count),
+        rank_parameter="ratio",
     )  # fmt: skip
 
 
@@ -313,7 +319,8 @@ def with_zeros(base: Family) -> Family:
         return found
 
     def box(measure: SpectralMeasure) -> Box:
-        bulk, share = _without_zeros(measure)
+        bulk, share = without_zeros(measure)
+        share = min(max(share, 1e-3), 0.999)
         return {"zeros": (0.9 * share, min(1.1 * share, 0.999)), **_box_of(base, bulk)}
 
     return Family(
@@ -344,16 +351,6 @@ def with_noise(base: Family) -> Family:
 
 def _without(parameters: Parameters, name: str) -> dict[str, float]:
     return {key: value for key, value in parameters.items() if key != name}
-
-
-def _without_zeros(measure: SpectralMeasure) -> tuple[SpectralMeasure, float]:
-    """What is left of a measured spectrum, and the share of its nodes within rounding of 0."""
-    pooled = measure if isinstance(measure, DiscreteMeasure) else getattr(measure, "pooled")  # noqa: B009
-    zero = np.abs(pooled.nodes) <= 1e-9 * np.abs(pooled.nodes).max()
-    share = float(pooled.weights[zero].sum())
-    if not 0 < share < 1:
-        return pooled, min(max(share, 1e-3), 0.5)
-    return DiscreteMeasure(pooled.nodes[~zero], pooled.weights[~zero] / (1 - share)), share
 
 
 def _box_of(base: Family, measure: SpectralMeasure) -> Box:

@@ -8,6 +8,8 @@ calibrated:
   (i - 1/2)/dim; the distance of two such vectors is the Wasserstein distance W_2;
 * all eigenvalues, on the logarithmic axis (``rmthess/log_axis.py``): the same of log10 λ, given
   that λ lies above a floor;
+* Lanczos, on the logarithmic axis: the same of the Gauss rule of each probe, read at the middle of
+  its steps, beside the law's own Gauss rule;
 * Lanczos was run: the coefficients (a_k, 2 b_k), averaged over probes, beside the law's own Jacobi
   coefficients; the distance is the root mean square difference of the local band edges a_k ± 2 b_k.
 
@@ -44,6 +46,9 @@ Axis = Literal["linear", "log"]
 Glance = tuple[Array, Callable[[Law], Array]]
 T = TypeVar("T")
 
+SHOWN = 2000  # eigenvalues that a fit looks at, of more
+_EXACT = 600  # side up to which all eigenvalues of a GOE or Wishart matrix are drawn: 10 ms each
+_BELOW = 2.0  # decades below a floor at which a Gauss rule's node counts, for a broken line
 _DEGREES = 16  # smooth departures from a law show in so many moments, rough ones in the distance
 
 
@@ -103,16 +108,28 @@ class Instrument(ABC):
         Coarser than ``observe`` and ``expect``, at a hundredth of their cost: for a search.
         """
 
+    def is_mean(self, law: Law) -> bool:
+        """Whether ``expect(law)`` is the mean of draws, to O(1/dim) of their scatter."""
+        return law.ensemble is not None
+
 
 @dataclass(frozen=True, eq=False)
 class EigenvalueInstrument(Instrument):
-    """Every eigenvalue was computed: coordinates are quantiles."""
+    """Every eigenvalue was computed: coordinates are quantiles.
+
+    ``chosen`` (n,): the levels of ``seen`` where it holds some eigenvalues of many.
+    """
 
     seen: DiscreteMeasure
+    chosen: Array | None = None
 
     @property
     def dim(self) -> float | None:  # type: ignore[override]
         return self.seen.dim
+
+    @property
+    def levels(self) -> Array:
+        return _levels(self.seen) if self.chosen is None else self.chosen
 
     @property
     def is_matrix(self) -> bool:
@@ -132,25 +149,24 @@ class EigenvalueInstrument(Instrument):
         return self._moments(reference, self._quantiles(law))
 
     def draw(self, law: Law, count: int, seed: int) -> Draws:
-        """At the true side for GOE and Wishart matrices, else as ``sample_spectra`` says."""
+        """GOE and Wishart matrices up to side 600 as they are, else as ``sample_spectra`` says."""
         if self.dim is None:
             raise NoDraws("the side of the matrix is unknown; pass dim=.")
         if not self.is_matrix:
             raise NoDraws("nodes of unequal weight are not the eigenvalues of a matrix.")
-        size = self.seen.nodes.size
-        if law.ensemble is not None:
+        size, dim = self.seen.nodes.size, self.dim
+        if law.ensemble is not None and dim == size <= _EXACT:
             children = np.random.SeedSequence(seed).spawn(count)
             spectra = np.array([law.sample(size, np.random.default_rng(c)) for c in children])
         else:
-            levels = (np.arange(size) + 0.5) / size
-            spectra = _ensemble_of(law, lambda: sample_spectra(law, levels, size, count, seed))
+            spectra = _ensemble_of(law, lambda: sample_spectra(law, self.levels, dim, count, seed))
         return Draws(spectra / np.sqrt(size), self._moments(law, spectra))
 
     def glance(self, count: int) -> Glance:
         return _moment_glance(self.seen.moment, min(count, 2 * self.seen.nodes.size - 2))
 
     def _quantiles(self, law: Law) -> Array:
-        return np.asarray(law.quantile(_levels(self.seen)), float)
+        return np.asarray(law.quantile(self.levels), float)
 
     def _moments(self, reference: Law, nodes: Array) -> Array:
         """Of one spectrum (n,), or of many (draws, n)."""
@@ -165,28 +181,33 @@ class EigenvalueInstrument(Instrument):
 class LogInstrument(Instrument):
     """Every eigenvalue was computed: coordinates are quantiles of log10 λ given λ > ``floor``.
 
-    ``seen`` on that axis. Moments are those of √2 cos(k π F), F the cdf of the law in question:
-    polynomials would see nothing but the ends of a bulk without edges.
+    ``seen`` on that axis, at levels ``chosen`` of many. Moments are those of √2 cos(k π F), F the
+    cdf of the law in question: polynomials would see nothing but the ends of a bulk without edges.
     """
 
     seen: DiscreteMeasure
     floor: float
+    chosen: Array | None = None
 
     @property
     def dim(self) -> float | None:  # type: ignore[override]
         return self.seen.dim
 
+    @property
+    def levels(self) -> Array:
+        return _levels(self.seen) if self.chosen is None else self.chosen
+
     def observe(self) -> Array:
         return self.seen.nodes * np.sqrt(self.seen.weights)
 
     def expect(self, law: Law) -> Array:
-        return self._quantiles(law, _levels(self.seen)) * np.sqrt(self.seen.weights)
+        return self._quantiles(law, self.levels) * np.sqrt(self.seen.weights)
 
     def observed_moments(self, reference: Law) -> Array:
         return self._moments(reference, self.seen.nodes)
 
     def expected_moments(self, law: Law, reference: Law) -> Array:
-        return self._moments(reference, self._quantiles(law, _levels(self.seen)))
+        return self._moments(reference, self._quantiles(law, self.levels))
 
     def draw(self, law: Law, count: int, seed: int) -> Draws:
         """Matrices of such a side that as many eigenvalues are expected above the floor."""
@@ -194,16 +215,16 @@ class LogInstrument(Instrument):
             raise NoDraws("the side of the matrix is unknown; pass dim=.")
         if np.ptp(self.seen.weights) > 1e-12:
             raise NoDraws("nodes of unequal weight are not the eigenvalues of a matrix.")
-        size = self.seen.nodes.size
-        side = max(1, round(size / (1 - float(law.cdf(self.floor)))))
-        levels = (np.arange(side) + 0.5) / side
+        side = max(1, round(self.dim / (1 - float(law.cdf(self.floor)))))
+        shown = min(side, 4 * self.seen.nodes.size)
+        levels = (np.arange(shown) + 0.5) / shown
         spectra = _ensemble_of(law, lambda: sample_spectra(law, levels, side, count, seed))
         logs = []
         for values in spectra:
             above = np.sort(np.log10(values[values > self.floor]))
             if above.size == 0:
                 raise NoDraws(f"a matrix of the law had no eigenvalue above {self.floor:g}.")
-            logs.append(np.quantile(above, _levels(self.seen), method="hazen"))
+            logs.append(np.quantile(above, self.levels, method="hazen"))
         rows = np.array(logs)
         return Draws(rows * np.sqrt(self.seen.weights), self._moments(law, rows))
 
@@ -212,19 +233,11 @@ class LogInstrument(Instrument):
         return self.seen.quantile(levels), lambda law: self._quantiles(law, levels)
 
     def _quantiles(self, law: Law, levels: Array) -> Array:
-        """Quantiles of log10 λ given λ > floor; ValueError where the law has next to nothing."""
-        below = float(law.cdf(self.floor))
-        if not below < 1 - 1e-9:
-            raise ValueError(f"the law has no mass above {self.floor:g}")
-        values = np.asarray(law.quantile(np.minimum(below + levels * (1 - below), 1.0)), float)
-        return np.asarray(np.log10(np.maximum(values, self.floor if self.floor > 0 else 1e-300)))
+        return _log_quantiles(law, self.floor, levels)
 
     def _moments(self, reference: Law, logs: Array) -> Array:
-        levels = _levels(self.seen)
-        share = np.interp(logs, self._quantiles(reference, levels), levels)
-        degree = np.arange(1, min(_DEGREES, levels.size - 1) + 1)
-        waves = np.sqrt(2) * np.cos(np.pi * share[..., None] * degree)
-        return np.asarray(np.einsum("n,...nk->...k", self.seen.weights, waves))
+        levels = self.levels
+        return _waves(logs, self._quantiles(reference, levels), levels, self.seen.weights)
 
 
 @dataclass(frozen=True, eq=False)
@@ -261,19 +274,22 @@ class LanczosInstrument(Instrument):
 
     def draw(self, law: Law, count: int, seed: int) -> Draws:
         """By the tridiagonal models of GOE and Wishart matrices, else as ``sample_chains`` says."""
+        a, b = self.chains(law, count, seed)
+        return Draws(_coordinates(a, b), self._moments(law, a, b))
+
+    def chains(self, law: Law, count: int, seed: int) -> jacobi.Coefficients:
+        """Those of the draws, (count, probes, steps) and (count, probes, steps - 1)."""
         if self.dim is None:
             raise NoDraws("the side of the matrix is unknown; pass dim=.")
         steps, dim, probes = self.steps, self.dim, self.probes
-        if law.ensemble is not None:
-            children = np.random.SeedSequence(seed).spawn(count)
-            chains = [
-                law.sample_jacobi(steps, dim, np.random.default_rng(child), probes)
-                for child in children
-            ]
-            a, b = (np.array([chain[k] for chain in chains]) for k in (0, 1))
-        else:
-            a, b = _ensemble_of(law, lambda: sample_chains(law, steps, dim, probes, count, seed))
-        return Draws(_coordinates(a, b), self._moments(law, a, b))
+        if law.ensemble is None:
+            return _ensemble_of(law, lambda: sample_chains(law, steps, dim, probes, count, seed))
+        children = np.random.SeedSequence(seed).spawn(count)
+        chains = [
+            law.sample_jacobi(steps, dim, np.random.default_rng(child), probes)
+            for child in children
+        ]
+        return np.array([a for a, _ in chains]), np.array([b for _, b in chains])
 
     def glance(self, count: int) -> Glance:
         """From the moments of the Gauss rules, which are exact up to degree 2 steps - 1."""
@@ -299,6 +315,77 @@ class LanczosInstrument(Instrument):
         return np.asarray(each.mean(axis=-2))
 
 
+@dataclass(frozen=True, eq=False)
+class LogLanczosInstrument(Instrument):
+    """Lanczos ran: coordinates are quantiles of log10 λ given λ > ``floor`` of its Gauss rules.
+
+    Each rule, that of the law too, is read as the broken line through the middles of the steps of
+    its cdf over log10 λ; all are rules of as many nodes, and what they do not resolve is the same.
+    ``seen`` the pooled rule on that axis, ``base`` the same run on the linear one.
+    """
+
+    base: LanczosInstrument
+    seen: DiscreteMeasure
+    floor: float
+
+    @property
+    def dim(self) -> float | None:  # type: ignore[override]
+        return self.base.dim
+
+    @property
+    def _levels(self) -> Array:
+        return np.asarray((np.arange(self.base.steps) + 0.5) / self.base.steps)
+
+    def observe(self) -> Array:
+        return np.asarray(self._seen() / np.sqrt(self.base.steps))
+
+    def expect(self, law: Law) -> Array:
+        logs = self._read(*limit_chain(law, self.base.steps, self.dim))
+        return np.asarray(logs / np.sqrt(self.base.steps))
+
+    def is_mean(self, law: Law) -> bool:
+        return False  # a mean of quantiles is no quantile of a mean
+
+    def observed_moments(self, reference: Law) -> Array:
+        return self._moments(reference, self._seen())
+
+    def expected_moments(self, law: Law, reference: Law) -> Array:
+        return self._moments(reference, self._read(*limit_chain(law, self.base.steps, self.dim)))
+
+    def draw(self, law: Law, count: int, seed: int) -> Draws:
+        """The chains that a fit on the linear axis would draw, read on this one."""
+        pairs = zip(*self.base.chains(law, count, seed), strict=True)
+        rows = np.array([self._mean(a, b) for a, b in pairs])
+        return Draws(rows / np.sqrt(self.base.steps), self._moments(law, rows))
+
+    def glance(self, count: int) -> Glance:
+        levels = (np.arange(2 * count) + 0.5) / (2 * count)
+        return (
+            np.interp(levels, self._levels, self._seen()),
+            lambda law: _log_quantiles(law, self.floor, levels),
+        )
+
+    def _seen(self) -> Array:
+        return self._mean(self.base.diagonals, self.base.off_diagonals)
+
+    def _mean(self, diagonals: Array, off_diagonals: Array) -> Array:
+        pairs = zip(diagonals, off_diagonals, strict=True)
+        return np.asarray(np.mean([self._read(a, b) for a, b in pairs], axis=0))
+
+    def _read(self, diagonal: Array, off_diagonal: Array) -> Array:
+        nodes, weights = jacobi.gauss_quadrature(diagonal, off_diagonal)
+        logs = np.log10(np.maximum(nodes, self.floor * 10**-_BELOW))
+        middles = np.cumsum(weights) - weights / 2
+        below = float(np.interp(np.log10(self.floor), logs, middles))
+        if not below < 1 - 1e-9:
+            raise ValueError(f"the law has no mass above {self.floor:g}")
+        return np.interp(below + self._levels * (1 - below), middles, logs)
+
+    def _moments(self, reference: Law, logs: Array) -> Array:
+        expected = self._read(*limit_chain(reference, self.base.steps, self.dim))
+        return _waves(logs, expected, self._levels, np.full(self._levels.size, 1 / self.base.steps))
+
+
 def instrument_of(
     measure: SpectralMeasure,
     window: Window | None = None,
@@ -308,24 +395,29 @@ def instrument_of(
 ) -> Instrument:
     """The instrument behind ``measure``, looking only at ``window`` (left, right) if one is given.
 
-    A window leaves out the nodes outside it and renormalises; the side shrinks with the mass. Of a
-    Lanczos run it keeps three quarters of the depth: cutting converged outliers out of a Gauss rule
-    leaves the rule of the rest, but for its last coefficients (40 spiked Wishart matrices, true
-    law: with full depth 47% are refused at the 5% level, with three quarters 5%). Deflated
-    eigenvalues are left out in any case. ``dim`` replaces the side that the measure states.
+    Of more than 2000 eigenvalues 2000 are looked at, at even distances in rank. A window leaves out
+    the nodes outside it and renormalises; the side shrinks with the mass. Of a Lanczos run it keeps
+    three quarters of the depth: cutting converged outliers out of a Gauss rule leaves the rule of
+    the rest, but for its last coefficients (40 spiked Wishart matrices, true law: with full depth
+    47% are refused at the 5% level, with three quarters 5%). Deflated eigenvalues are left out in
+    any case. ``dim`` replaces the side that the measure states.
 
-    ``axis`` "log" looks at log10 λ of the λ above ``floor`` (default: rounding): all eigenvalues.
+    ``axis`` "log" looks at log10 λ of the λ above ``floor``; its default is the rounding of
+    eigenvalues, and of a Lanczos run what its steps resolve (``log_spectrum``).
     """
     if axis not in ("linear", "log"):
         raise ValueError(f"axis must be 'linear' or 'log', got {axis!r}")
+    if axis == "log" and isinstance(measure, LanczosMeasure):
+        return _log_lanczos_instrument(measure, window, dim, floor)
     if axis == "log":
         return _log_instrument(measure, window, dim, floor)
     if floor is not None:
         raise ValueError(f"floor={floor} belongs to axis='log'; on the linear axis use window=")
     if isinstance(measure, DiscreteMeasure):
-        inside = measure if window is None else measure.restrict(_checked(window))
+        inside = measure if window is None else measure.restrict(checked(window))
         known = inside.dim if dim is None else dim
-        return EigenvalueInstrument(DiscreteMeasure(inside.nodes, inside.weights, known))
+        whole = DiscreteMeasure(inside.nodes, inside.weights, known)
+        return EigenvalueInstrument(*_chosen(whole))
     if not isinstance(measure, LanczosMeasure):
         raise TypeError(
             f"a measured spectrum is a LanczosMeasure or a DiscreteMeasure, got "
@@ -334,24 +426,12 @@ def instrument_of(
         )
     measure = measure.bulk
     side = float(measure.dim if dim is None else check_order("dim", dim))
-    if window is None:
-        pairs = list(zip(measure.diagonals, measure.off_diagonals, strict=True))
-    else:
-        left, right = _checked(window)
-        rules = measure.quadratures()
-        masses = [rule.cdf(right) - rule.cdf(np.nextafter(left, -np.inf)) for rule in rules]
-        if min(masses) == 0:
-            raise ValueError(
-                f"window {left:g} to {right:g} holds no node of some probe; the measure lies on "
-                f"{measure.quantile(0.0):g} to {measure.quantile(1.0):g}"
-            )
-        side *= float(np.mean(masses))
-        cut = [rule.restrict(window) for rule in rules]
-        pairs = [rule.jacobi(rule.nodes.size) for rule in cut]
+    if window is not None:
+        measure, mass = within(measure, window)
+        side *= mass
+    pairs = zip(measure.diagonals, measure.off_diagonals, strict=True)
     chains = [jacobi.leading_block(a, b) for a, b in pairs]
     steps = min(a.size for a, _ in chains)
-    if window is not None:
-        steps = max(1, 3 * steps // 4)
     return LanczosInstrument(
         np.array([a[:steps] for a, _ in chains]),
         np.array([b[: steps - 1] for _, b in chains]),
@@ -359,22 +439,97 @@ def instrument_of(
     )
 
 
+def within(measure: LanczosMeasure, window: Window) -> tuple[LanczosMeasure, float]:
+    """A Lanczos run on the eigenvalues within ``window`` alone, and their mean share.
+
+    Three quarters of the depth that is left once the others are cut out of the Gauss rules.
+    """
+    left, right = checked(window)
+    rules = measure.bulk.quadratures()
+    masses = [rule.cdf(right) - rule.cdf(np.nextafter(left, -np.inf)) for rule in rules]
+    if min(masses) == 0:
+        raise ValueError(
+            f"window {left:g} to {right:g} holds no node of some probe; the measure lies on "
+            f"{measure.bulk.quantile(0.0):g} to {measure.bulk.quantile(1.0):g}"
+        )
+    cut = [rule.restrict(window) for rule in rules]
+    chains = [jacobi.leading_block(*rule.jacobi(rule.nodes.size)) for rule in cut]
+    steps = max(1, 3 * min(a.size for a, _ in chains) // 4)
+    mass = float(np.mean(masses))
+    found = LanczosMeasure(
+        [a[:steps] for a, _ in chains],
+        [b[: steps - 1] for _, b in chains],
+        [b[steps - 1] if b.size >= steps else 0.0 for _, b in chains],
+        max(1, round(measure.bulk.dim * mass)),
+        measure.provenance,
+    )
+    return found, mass
+
+
 def _log_instrument(
     measure: SpectralMeasure, window: Window | None, dim: int | None, floor: float | None
 ) -> LogInstrument:
     if not isinstance(measure, DiscreteMeasure):
         raise TypeError(
-            "a fit on the logarithmic axis takes all eigenvalues, a DiscreteMeasure, got "
-            f"{type(measure).__name__}; log_spectrum(measure) says what a Lanczos run resolves "
-            "there, and wasserstein() of two such measures compares"
+            "a measured spectrum is a LanczosMeasure or a DiscreteMeasure, got "
+            f"{type(measure).__name__}; for a list of eigenvalues use "
+            "DiscreteMeasure.from_eigenvalues"
         )
     if window is not None:
-        floor = max(floor or 0.0, np.nextafter(_checked(window)[0], -np.inf))
+        floor = max(floor or 0.0, np.nextafter(checked(window)[0], -np.inf))
         measure = measure.restrict(window)
     whole = DiscreteMeasure(measure.nodes, measure.weights, measure.dim if dim is None else dim)
     found = log_spectrum(whole, floor)
     assert isinstance(found.measure, DiscreteMeasure)
-    return LogInstrument(found.measure, found.floor)
+    seen, levels = _chosen(found.measure)
+    return LogInstrument(seen, found.floor, levels)
+
+
+def _log_lanczos_instrument(
+    measure: LanczosMeasure, window: Window | None, dim: int | None, floor: float | None
+) -> LogLanczosInstrument:
+    base = instrument_of(measure, window, dim)
+    assert isinstance(base, LanczosInstrument)
+    found = log_spectrum(measure.bulk, floor)
+    lowest, logs = found.floor, found.measure
+    assert isinstance(logs, DiscreteMeasure)
+    if window is not None:
+        lowest = max(lowest, float(checked(window)[0]))
+        logs = logs.restrict(
+            (float(np.log10(lowest)) if lowest > 0 else -np.inf, np.log10(window[1]))
+        )
+    if not lowest > 0:
+        raise ValueError(
+            f"floor={floor} of a Lanczos run must be positive: its steps resolve nothing down to 0"
+        )
+    return LogLanczosInstrument(base, logs, lowest)
+
+
+def _log_quantiles(law: Law, floor: float, levels: Array) -> Array:
+    """Quantiles of log10 λ given λ > floor; ValueError where the law has next to nothing."""
+    below = float(law.cdf(floor))
+    if not below < 1 - 1e-9:
+        raise ValueError(f"the law has no mass above {floor:g}")
+    values = np.asarray(law.quantile(np.minimum(below + levels * (1 - below), 1.0)), float)
+    return np.asarray(np.log10(np.maximum(values, floor if floor > 0 else 1e-300)))
+
+
+def _waves(logs: Array, expected: Array, levels: Array, weights: Array) -> Array:
+    """√2 ∫ cos(k π F) over ``logs`` (..., n), k = 1, 2, ..., F the cdf with quantiles expected."""
+    share = np.interp(logs, expected, levels)
+    degree = np.arange(1, min(_DEGREES, levels.size - 1) + 1)
+    waves = np.sqrt(2) * np.cos(np.pi * share[..., None] * degree)
+    return np.asarray(np.einsum("n,...nk->...k", weights, waves))
+
+
+def _chosen(seen: DiscreteMeasure) -> tuple[DiscreteMeasure, Array | None]:
+    """Of many eigenvalues 2000 at even distances in rank, and their levels."""
+    many = seen.nodes.size
+    if many <= SHOWN or np.ptp(seen.weights) > 1e-12:
+        return seen, None
+    place = ((np.arange(SHOWN) + 0.5) * many / SHOWN).astype(int)
+    nodes = DiscreteMeasure(seen.nodes[place], np.full(SHOWN, 1 / SHOWN), seen.dim)
+    return nodes, (place + 0.5) / many
 
 
 def _levels(seen: DiscreteMeasure) -> Array:
@@ -419,7 +574,8 @@ def _ensemble_of(law: Law, draw: Callable[[], T]) -> T:
         raise NoDraws(f"{type(law).__name__} has no canonical matrix ensemble.") from None
 
 
-def _checked(window: Window) -> Window:
+def checked(window: Window) -> Window:
+    """The window (left, right), left < right, or a sentence that says what was given."""
     left, right = window
     if not left < right:
         raise ValueError(f"window must be (left, right) with left < right, got {window}")

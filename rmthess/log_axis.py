@@ -80,6 +80,32 @@ def log_spectrum(measure: SpectralMeasure, floor: float | None = None) -> LogSpe
     return _of_nodes(measure, rounding if floor is None else floor, zero)
 
 
+def without_zeros(measure: SpectralMeasure) -> tuple[DiscreteMeasure, float]:
+    """What is left of a measured spectrum, and the share of it that cannot be told from 0.
+
+    Eigenvalues within rounding of 0; of a Lanczos run the Ritz values whose error bounds reach 0. A
+    spectrum of nothing else stays as it is.
+
+    >>> without_zeros(DiscreteMeasure.from_eigenvalues([0.0, 0.0, 0.0, 2.0]))[0].nodes
+    array([2.])
+    """
+    if isinstance(measure, LanczosMeasure):
+        known = np.isfinite(measure.nodes)
+        nodes, weights = measure.nodes[known], measure.weights[known] / measure.probes
+        bound = measure.errors[known]
+    elif isinstance(measure, DiscreteMeasure):
+        nodes, weights, bound = measure.nodes, measure.weights, np.zeros(measure.nodes.size)
+    else:
+        raise TypeError(
+            f"a measured spectrum is eigenvalues or a Lanczos run, got {type(measure).__name__}; "
+            "to fit another one, pass start="
+        )
+    zero = np.abs(nodes) <= np.maximum(bound, 1e-9 * np.abs(nodes).max())
+    kept = ~zero if zero.any() and not zero.all() else np.ones(zero.shape, bool)
+    total = float(weights[kept].sum())
+    return DiscreteMeasure(nodes[kept], weights[kept] / total), 1 - total if zero.any() else 0.0
+
+
 def _of_nodes(measure: DiscreteMeasure, floor: float, zero: float) -> LogSpectrum:
     kept, low = measure.nodes > floor, measure.nodes < -floor
     above, negative, rest = (

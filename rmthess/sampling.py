@@ -15,17 +15,22 @@ For GOE and Wishart matrices ``sample_jacobi`` of the law is exact and needs non
 from __future__ import annotations
 
 import warnings
+from functools import cache, partial
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.fft import dst
 
 from rmthess import jacobi
 from rmthess.jacobi import Coefficients
 from rmthess.laws.law import Law
+from rmthess.laws.sample_covariance import SampleCovariance
+from rmthess.measure import DiscreteMeasure
 
 Array = NDArray[np.float64]
 
 SIDE = 256  # of the small matrices
+_FEW = 8  # variances of a population: each is a group of eigenvalues
 _SINGLE = 4000  # eigenvalues up to here are drawn one by one
 _CELLS = 24  # quadrature nodes a step beyond: cells far finer than m steps resolve
 
@@ -58,52 +63,185 @@ def _thin(law: Law, steps: int, dim: float) -> bool:
 def _cells(law: Law, steps: int, dim: float) -> tuple[Array, Array]:
     """Sizes and levels of single eigenvalues; beyond 4000 of the cells of a quadrature.
 
-    Where intervals are thin, of the 1000 least and largest singly, and of 2000 cells between.
+    Where intervals are thin, of the 1000 least and largest singly, and of 2000 cells between. An
+    atom is one cell of its mass: a count would stand still between two whole numbers.
     """
-    if dim <= _SINGLE:
-        return np.ones(round(dim)), (np.arange(round(dim)) + 0.5) / round(dim)
-    if _thin(law, steps, dim):
+    bulk = Continuum(law)
+    many = dim * bulk.mass
+    if many > _SINGLE and not _thin(law, steps, dim):
+        nodes, masses = law.quadrature(_CELLS * steps)
+        order = np.argsort(nodes)
+        masses = masses[order][masses[order] > 0]
+        masses /= masses.sum()
+        return dim * masses, np.cumsum(masses) - masses / 2
+    if many <= _SINGLE:  # what is over a whole number goes to the middle: no jump at the next one
+        left = int(many) // 2
+        over = many - int(many)
+        middle = [over] if over > 1e-9 else []
+        sizes = np.concatenate([np.ones(left), middle, np.ones(int(many) - left)])
+    else:
         single, cells = np.ones(_SINGLE // 4), _SINGLE // 2
-        sizes = np.concatenate([single, np.full(cells, (dim - 2 * single.size) / cells), single])
-        return sizes, (np.cumsum(sizes) - sizes / 2) / dim
-    nodes, masses = law.quadrature(_CELLS * steps)
-    order = np.argsort(nodes)
-    masses = masses[order][masses[order] > 0]
-    masses /= masses.sum()
-    return dim * masses, np.cumsum(masses) - masses / 2
+        sizes = np.concatenate([single, np.full(cells, (many - 2 * single.size) / cells), single])
+    levels = bulk.whole((np.cumsum(sizes) - sizes / 2) / many)
+    order = np.argsort(np.concatenate([levels, bulk.middles]))
+    both = np.concatenate([sizes, dim * bulk.masses]), np.concatenate([levels, bulk.middles])
+    return both[0][order], both[1][order]
 
 
-def sample_spectra(law: Law, levels: Array, dim: float, count: int, seed: int) -> Array:
+class Continuum:
+    """A law without its atoms: their ``masses``, the ``mass`` that is left, and its own levels.
+
+    >>> from rmthess import MarchenkoPastur
+    >>> bulk = Continuum(MarchenkoPastur(2.0))
+    >>> bulk.mass, bulk.whole(np.array([0.5])), bulk.own(np.array([0.25, 0.75]))
+    (0.5, array([0.75]), array([nan, 0.5]))
+    """
+
+    def __init__(self, law: Law) -> None:
+        self.law = law
+        self.places = np.array([float(place) for place, _ in law.atoms])
+        self.masses = np.array([float(mass) for _, mass in law.atoms])
+        self.mass = 1 - float(self.masses.sum())
+        self._top = np.asarray(law.cdf(self.places), float)  # levels that the atoms reach up to
+
+    @property
+    def middles(self) -> Array:
+        """Levels of the law in the middle of each atom."""
+        return self._top - self.masses / 2
+
+    def whole(self, own: Array) -> Array:
+        """Levels of the law at levels of its continuous part."""
+        below = self._top - np.cumsum(self.masses)  # of the continuous part, below each atom
+        passed = self.mass * own[..., None] > below + 1e-12
+        return np.asarray(np.minimum(self.mass * own + passed @ self.masses, 1.0))
+
+    def own(self, levels: Array) -> Array:
+        """Levels of the continuous part at levels of the law; NaN within an atom."""
+        over = levels[..., None] - (self._top - self.masses)
+        passed = over >= self.masses - 1e-12
+        within = ((over > 1e-12) & ~passed).any(axis=-1)
+        inside = np.clip((levels - passed @ self.masses) / self.mass, 0.0, 1.0)
+        return np.where(within, np.nan, inside)
+
+    def quantile(self, own: Array) -> Array:
+        """Quantiles of the continuous part."""
+        first, last = float(self.law.support[0][0]), float(self.law.support[-1][1])
+        values = np.asarray(self.law.quantile(self.whole(own)), float)
+        return np.where(own <= 0, first, np.where(own >= 1, last, values))
+
+    def apart(self, values: Array) -> Array:
+        """Those of ``values`` that lie at no atom."""
+        near = 1e-9 * float(np.ptp(self.law.breakpoints))
+        far = (np.abs(values[:, None] - self.places) > near).all(axis=1)
+        return np.asarray(values[far])
+
+
+def sample_spectra(
+    law: Law, levels: Array, dim: float, count: int, seed: int, single: bool = True
+) -> Array:
     """Eigenvalues (count, n) at the ``levels`` (n,) of ``count`` random matrices of side ``dim``.
 
     Quantiles of the law plus deviations: those of a matrix of side at most 256 at the nearest
     level, in units of the local mean spacing 1/(dim ρ), or in ranks where an eigenvalue has crossed
-    a gap. Where that is the true side they are exact. (Interpolated between levels they would lose
-    variance: 16 sample covariances of side 400 lay 10% farther from their fits than expected, now
-    3 ± 4%.) Raises NotImplementedError for a law without an ensemble.
+    a gap; an atom stays where it is. Where that is the true side they are exact. (Interpolated
+    between levels they would lose variance: 16 sample covariances of side 400 lay 10% farther from
+    their fits than expected, now 3 ± 4%.) ``single`` eigenvalues also move by what a small
+    matrix does not know. Raises NotImplementedError for a law without an ensemble.
     """
-    side = min(round(dim), SIDE)
-    own = (np.arange(side) + 0.5) / side
-    center, nodes = (np.asarray(law.quantile(p), float) for p in (own, levels))
-    at = np.minimum((levels * side).astype(int), side - 1)
-    gaps = _gaps(law)
-    unit, spacing = _spacing(law, own, side), _spacing(law, levels, dim)
+    bulk = Continuum(law)
+    side = _small_side(bulk, dim)
+    children = np.random.SeedSequence(seed).spawn(count)
+    if levels.size == side == dim:
+        return np.array([law.sample(side, np.random.default_rng(child)) for child in children])
+    nodes, own = np.asarray(law.quantile(levels), float), bulk.own(levels)
+    moving = np.flatnonzero(~np.isnan(own))
+    nodes[moving] = bulk.quantile(own[moving])
+    own, nodes_moving = own[moving], nodes[moving]
+    spacing, many = _spacing(bulk, own, dim * bulk.mass), dim * bulk.mass
+    frame = cache(partial(_frame, bulk))  # matrices of one law have nearly always one rank
     spectra = np.empty((count, levels.size))
-    exact = levels.size == side == dim
-    for row, child in zip(spectra, np.random.SeedSequence(seed).spawn(count), strict=True):
-        values = law.sample(side, np.random.default_rng(child))
-        if exact:
-            row[:] = values
-            continue
-        moved = np.divide(values - center, unit, out=np.zeros(side), where=unit > 0)  # no atoms
-        row[:] = nodes + spacing * moved[at]
-        across = np.searchsorted(gaps, values) != np.searchsorted(gaps, center)
-        if across.any():  # a gap is no multiple of a spacing: these move by eigenvalues
-            rank = np.zeros(side)
-            rank[across] = side * (np.asarray(law.cdf(values[across])) - own[across]) / dim
-            there = across[at]
-            row[there] = nodes[_nearest_of(levels, levels[there] + rank[at][there])]
+    for place, (row, child) in enumerate(zip(spectra, children, strict=True)):
+        values = bulk.apart(law.sample(side, np.random.default_rng(child)))
+        moved, rank = _deviations(bulk, values, *frame(values.size))
+        at = np.minimum((own * values.size).astype(int), values.size - 1)
+        there = np.isfinite(rank[at])
+        short = np.zeros(own.size)
+        if single and own.size > 2 * values.size:
+            rng = np.random.default_rng([seed, place])
+            short = _ripples(own.size, values.size, many, rng)
+        row[:] = nodes
+        row[moving] += spacing * (moved[at] + short)
+        if there.any():  # a gap is no multiple of a spacing: these move by eigenvalues
+            wanted = own[there] + rank[at][there] / many
+            row[moving[there]] = nodes_moving[_nearest_of(own, wanted)]
+        row.sort()
     return spectra
+
+
+def _small_side(bulk: Continuum, dim: float) -> int:
+    """Below 256 a side of nearly as whole numbers as the true one, from which a matrix was made.
+
+    Of eigenvalues in atoms and intervals, of samples, and of each variance of a population. Off by
+    0.4 of an eigenvalue (256 for 400, shares 0.6 and 0.4) draws of a law with a gap lay half of
+    their scatter aside, and its parameters scattered by a tenth too little.
+    """
+    if round(dim) <= SIDE:
+        return round(dim)
+    law = bulk.law
+    population = getattr(law, "population", None)
+    groups = np.zeros(0)
+    if isinstance(population, DiscreteMeasure) and population.nodes.size <= _FEW:
+        groups = np.cumsum(population.weights)[:-1]
+    shares = np.concatenate([
+        bulk.masses,
+        np.asarray(law.cdf(_gaps(law)), float),
+        groups,
+        [1 / law.ratio] if isinstance(law, SampleCovariance) else [],
+    ])  # fmt: skip
+    if shares.size == 0:
+        return SIDE
+    sides = np.arange(SIDE, 3 * SIDE // 4, -1)
+    counts = sides[:, None] * shares
+    return int(sides[np.argmin(np.abs(counts - np.rint(counts)).max(axis=1).round(2))])
+
+
+def _ripples(shown: int, known: int, many: float, rng: np.random.Generator) -> Array:
+    """What eigenvalues of a small matrix do not know of a large one, in spacings, (shown,).
+
+    Σ_k g_k √(2/(π² k)) sin(π k u), k = known .. many, g_k standard normal, at evenly spaced levels
+    u: the waves too short for ``known`` eigenvalues. Of real matrices the variance in the bulk then
+    is log(n)/π² + O(1) at every side n, and log(i)/π² of the i-th from an edge (Gustavsson, Ann.
+    Inst. H. Poincaré 41, 2005; O'Rourke, J. Stat. Phys. 138, 2010). Waves shorter than the levels
+    shown are white.
+    """
+    k = np.arange(1, shown + 1)
+    sizes = np.where(k > known, np.sqrt(2 / (np.pi**2 * k)), 0.0)
+    white = np.sqrt(max(np.log(many / shown), 0.0)) / np.pi
+    waves = dst(sizes * rng.standard_normal(shown) / 2, type=3)
+    return np.asarray(waves + white * rng.standard_normal(shown))
+
+
+def _frame(bulk: Continuum, side: int) -> tuple[Array, Array, Array]:
+    """Levels, quantiles and spacings of ``side`` eigenvalues of the continuous part."""
+    levels = (np.arange(side) + 0.5) / side
+    return levels, bulk.quantile(levels), _spacing(bulk, levels, side)
+
+
+def _deviations(
+    bulk: Continuum, values: Array, levels: Array, center: Array, unit: Array
+) -> tuple[Array, Array]:
+    """How far eigenvalues lie off their quantiles, in spacings; in ranks those across a gap.
+
+    The ranks of all others are NaN.
+    """
+    moved = np.divide(values - center, unit, out=np.zeros(values.size), where=unit > 0)
+    rank = np.full(values.size, np.nan)
+    gaps = _gaps(bulk.law)
+    across = np.searchsorted(gaps, values) != np.searchsorted(gaps, center)
+    if across.any():
+        reached = bulk.own(np.asarray(bulk.law.cdf(values[across]), float))
+        rank[across] = values.size * (np.nan_to_num(reached) - levels[across])
+    return moved, rank
 
 
 def _nearest_of(levels: Array, wanted: Array) -> NDArray[np.intp]:
@@ -117,15 +255,14 @@ def _gaps(law: Law) -> Array:
     return np.asarray((ends[:-1, 1] + ends[1:, 0]) / 2)
 
 
-def _spacing(law: Law, levels: Array, dim: float) -> Array:
+def _spacing(bulk: Continuum, levels: Array, dim: float) -> Array:
     """What one eigenvalue of ``dim`` takes up at each level, half to each side.
 
     1/(dim ρ) inside a bulk, and finite at its edges; towards a gap as much as away from it.
     """
-    half, gaps = 0.5 / dim, _gaps(law)
+    half, gaps = 0.5 / dim, _gaps(bulk.law)
     low, middle, high = (
-        np.asarray(law.quantile(np.clip(levels + step, 0.0, 1.0)), float)
-        for step in (-half, 0.0, half)
+        bulk.quantile(np.clip(levels + step, 0.0, 1.0)) for step in (-half, 0.0, half)
     )
     below, above = middle - low, high - middle
     place = np.searchsorted(gaps, middle)
@@ -152,7 +289,7 @@ def sample_chains(
     ((20, 2, 6), (20, 2, 5), True)
     """
     sizes, levels = _cells(law, steps, dim)
-    spectra = sample_spectra(law, levels, dim, count, seed)
+    spectra = sample_spectra(law, levels, dim, count, seed, single=bool(sizes.max() <= 1))
     ascending = np.sort(spectra[0])  # zeros differ by rounding
     distinct = 1 + np.count_nonzero(np.diff(ascending) > 1e-12 * np.ptp(ascending))
     if distinct < steps:

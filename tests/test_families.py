@@ -108,6 +108,18 @@ def test_eigenvalues_of_a_lognormal_covariance_give_back_its_spread():
     assert found.p_value > 0.01
 
 
+@pytest.mark.slow
+def test_a_singular_lognormal_covariance_is_found_through_lanczos():
+    """Ratio 2, from no start: half of the spectrum is 0, and the rest spans three decades."""
+    population = np.exp(ndtri((np.arange(400) + 0.5) / 400))
+    x = np.random.default_rng(0).standard_normal((200, 400)) * np.sqrt(population)
+    run = rm.lanczos(x.T @ x / 200, steps=24, probes=4)
+    found = rm.fit(lognormal_covariance(400), run, bootstrap=100)
+    assert found.accepted(), found
+    for name, value in (("ratio", 2.0), ("scale", 1.0), ("spread", 1.0)):
+        assert abs(found.parameters[name] - value) < 3 * found.standard_errors[name]
+
+
 def test_cells_of_a_population_are_those_of_its_quantiles():
     """Against 1000 quantiles: log mean and log spread within a percent of the spread."""
     levels = (np.arange(1000) + 0.5) / 1000

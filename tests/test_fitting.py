@@ -290,6 +290,45 @@ def test_a_singular_wishart_matrix_has_as_many_samples_as_its_rank():
     assert rm.MarchenkoPastur.likelihood_estimate(values)["ratio"] == 2.0
 
 
+@pytest.mark.parametrize("ratio", [2.5, 2.7])
+def test_a_singular_wishart_matrix_tells_its_ratio_by_counting(ratio):
+    """60 matrices of side 150: p uniform, the variance within its errors, the ratio to rounding."""
+    p, z, samples = [], [], round(150 / ratio)
+    for seed in range(60):
+        measure = by_eigenvalues(wishart(150, samples, [48, seed], VARIANCE))
+        fit = rm.fit(rm.MarchenkoPastur, measure, bootstrap=60, seed=seed)
+        assert fit.parameters["ratio"] == pytest.approx(150 / samples, rel=1e-12)
+        # samples ± 1/2, evenly
+        assert fit.standard_errors["ratio"] == pytest.approx(150 / samples**2 / np.sqrt(12))
+        p.append(fit.p_value - 0.5 / 61)
+        z.append((fit.parameters["variance"] - VARIANCE) / fit.standard_errors["variance"])
+    assert kstest(p, "uniform").pvalue > 0.02
+    assert abs(np.mean(z)) < 3 / np.sqrt(60)
+    assert 1 - 3 / np.sqrt(120) < np.std(z, ddof=1) < 1 + 3 / np.sqrt(120)
+    assert "ratio by counting: 0.4 of" in fit.message or ratio != 2.5
+
+
+def test_a_counted_ratio_goes_through_populations_and_may_be_fixed():
+    values = by_eigenvalues(wishart(120, 60, 49, np.repeat([1.0, 6.0], 60)))
+    two = rm.fit(family_of("discrete_covariance_2"), values, bootstrap=60)
+    assert list(two.parameters) == ["ratio", "atom1", "atom2", "weight1"]
+    assert two.parameters["ratio"] == pytest.approx(2.0, rel=1e-12)
+    assert two.accepted() or two.p_value > 1 / 61, two
+    fixed = rm.fit(rm.MarchenkoPastur, values, fixed={"ratio": 2.0}, bootstrap=0)
+    assert set(fixed.parameters) == {"variance"}
+
+
+def test_of_many_eigenvalues_some_are_looked_at_and_it_says_so():
+    """6000 eigenvalues of a real Wishart matrix, by its tridiagonal model."""
+    law = rm.MarchenkoPastur(0.4, 1.7)
+    many = rm.DiscreteMeasure.from_eigenvalues(law.sample(6000, np.random.default_rng(6)))
+    fit = rm.fit(rm.MarchenkoPastur, many, bootstrap=100)
+    assert fit.accepted(), fit
+    assert "2000 of the eigenvalues were looked at, at even distances in rank" in fit.message
+    for name, value in (("ratio", 0.4), ("variance", 1.7)):
+        assert abs(fit.parameters[name] - value) < 3 * fit.standard_errors[name]
+
+
 def test_a_measure_without_dim_has_no_p_value_until_it_is_given():
     bare = rm.DiscreteMeasure(SEMICIRCLE.nodes, SEMICIRCLE.weights)
     fit = rm.fit(rm.Semicircle, bare, bootstrap=50)

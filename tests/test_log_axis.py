@@ -153,6 +153,40 @@ def test_what_lies_below_the_floor_does_not_touch_the_fit():
     assert "0.1 between ±0.001, 0.1 of it zero to rounding, 0.15 below" in dirty.message
 
 
+def white_run(law, seed, dim=2000, steps=40, probes=6):
+    a, b = law.sample_jacobi(steps, dim, np.random.default_rng(seed), probes)
+    return rm.LanczosMeasure(a, b, np.zeros(probes), dim)
+
+
+@pytest.mark.slow
+def test_a_lanczos_run_is_fitted_on_the_log_axis_above_what_it_resolves():
+    """White data and their law: 20 runs, errors of 1 ± 3/√40, at most 3 of 20 below 10%."""
+    truth = {"ratio": 0.43, "variance": 1.7}
+    fits = [
+        rm.fit(rm.MarchenkoPastur, white_run(LAW, seed), axis="log", floor=0.5, bootstrap=60)
+        for seed in range(20)
+    ]
+    for name, value in truth.items():
+        z = [(fit.parameters[name] - value) / fit.standard_errors[name] for fit in fits]
+        assert abs(np.mean(z)) < 3 / np.sqrt(20)
+        assert 1 - 3 / np.sqrt(40) < np.std(z, ddof=1) < 1 + 3 / np.sqrt(40)
+    assert sum(fit.p_value < 0.1 for fit in fits) <= 5  # 2 expected; more than 5: once in 90
+    above = 1 - float(LAW.cdf(0.5))
+    for fit in fits:
+        left_out = float(fit.message.split("above 0.5; left out: ")[1].split(" between")[0])
+        assert left_out == pytest.approx(1 - above, abs=0.03)
+
+
+def test_a_lanczos_run_of_another_law_is_refused_on_the_log_axis():
+    """Half the population variances 0.4, half 3: the best Marchenko–Pastur law is far off."""
+    law = rm.SampleCovariance(0.2, rm.DiscreteMeasure([0.4, 3.0], [0.5, 0.5]))
+    values = law.sample(400, np.random.default_rng(9))
+    run = measured(np.diag(values), 40, 6, seed=2)
+    found = rm.fit(rm.MarchenkoPastur, run, axis="log", floor=0.3, bootstrap=100)
+    assert not found.accepted()
+    assert "Refused" in found.message
+
+
 @pytest.mark.slow
 def test_a_trained_networks_positive_bulk_is_lognormal_rather_than_white():
     """Hessian of a 64-24-10 ReLU network on all digits, 100 mini-batches on: std of log λ near 3.6.
@@ -220,10 +254,14 @@ def test_what_has_nothing_positive_is_refused():
         log_spectrum(rm.LanczosMeasure([[2.0, 2.0]], [[1.0]], [0.5], 9))
 
 
-def test_a_fit_on_the_log_axis_takes_all_eigenvalues():
+def test_a_bad_axis_or_floor_of_a_fit_is_refused():
     run = measured(np.diag(LAW.sample(60, np.random.default_rng(3))), 10, 2, seed=1)
-    with pytest.raises(TypeError, match="takes all eigenvalues, a DiscreteMeasure, got Lanczos"):
-        rm.fit(rm.MarchenkoPastur, run, axis="log")
+    with pytest.raises(ValueError, match="nowhere on the positive axis; measure more steps"):
+        rm.fit(rm.MarchenkoPastur, run, axis="log")  # 10 steps resolve nothing to 5%
+    with pytest.raises(ValueError, match=r"floor=0\.0 of a Lanczos run must be positive"):
+        rm.fit(rm.MarchenkoPastur, run, axis="log", floor=0.0)
+    with pytest.raises(TypeError, match="a LanczosMeasure or a DiscreteMeasure, got Marchenko"):
+        instrument_of(LAW, axis="log")
     with pytest.raises(ValueError, match="axis must be 'linear' or 'log', got 'log10'"):
         rm.fit(rm.MarchenkoPastur, run, axis="log10")
     with pytest.raises(ValueError, match=r"floor=0\.1 belongs to axis='log'"):

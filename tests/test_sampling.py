@@ -7,6 +7,7 @@ import pytest
 
 import rmthess as rm
 from rmthess import jacobi
+from rmthess.families import lognormal_covariance
 from rmthess.sampling import (
     _by_moments,
     _by_rotations,
@@ -121,6 +122,43 @@ def test_spectra_at_the_side_of_the_small_matrix_are_its_eigenvalues():
     found = sample_spectra(TWO, levels, 60, 2, seed=3)
     child = np.random.SeedSequence(3).spawn(2)[1]
     np.testing.assert_allclose(found[1], TWO.sample(60, np.random.default_rng(child)), atol=1e-9)
+
+
+@pytest.mark.parametrize("law", [rm.Semicircle(0.7, 0.2), rm.MarchenkoPastur(0.4, 1.7)], ids=repr)
+def test_spectra_of_a_large_side_lie_as_far_from_their_law_as_real_ones(law):
+    """Side 2000 out of matrices of 256: W_2 of 60 each, of relative scatter 0.15."""
+    levels = (np.arange(2000) + 0.5) / 2000
+    center = law.quantile(levels)
+    ours = sample_spectra(law, levels, 2000, 60, seed=1)
+    real = [law.sample(2000, np.random.default_rng([4, k])) for k in range(20)]
+    one, two = (np.linalg.norm(np.array(x) - center, axis=1) for x in (ours, real))
+    assert one.mean() == pytest.approx(two.mean(), rel=0.12)
+
+
+def test_the_chain_of_a_singular_heavy_law_moves_evenly_with_its_ratio():
+    """Zeros count by their mass: the slope over 1e-6 is that over 1e-2, to 1e-2 of it."""
+    family = lognormal_covariance(500)
+
+    def chain(ratio):
+        return np.concatenate(limit_chain(family(ratio=ratio, scale=1.0, spread=1.0), 24, 500))
+
+    near, far = (
+        (chain(2.61 * (1 + step)) - chain(2.61 * (1 - step))) / (2 * step) for step in (1e-6, 1e-2)
+    )
+    np.testing.assert_allclose(near, far, atol=0.02 * np.abs(far).max())
+
+
+def test_draws_beside_a_gap_are_centred_and_scatter_as_matrices_do():
+    """Shares 0.6 and 0.4 of side 400: the eigenvalues at both ends of the gap, 150 matrices."""
+    law = rm.DeformedWigner(rm.DiscreteMeasure([-1.0, 1.0], [0.6, 0.4]), 0.3)
+    levels = (np.arange(400) + 0.5) / 400
+    ours = sample_spectra(law, levels, 400, 150, seed=7)
+    real = np.array([law.sample(400, np.random.default_rng([9, k])) for k in range(150)])
+    beside = slice(230, 250)
+    shift = (ours.mean(axis=0) - real.mean(axis=0)) / real.std(axis=0)
+    assert abs(shift[beside].mean()) < 0.15  # 0.4 with 256 for a side
+    quotient = ours.std(axis=0)[beside] / real.std(axis=0)[beside]
+    assert quotient.mean() == pytest.approx(1, abs=0.1)
 
 
 def test_chains_scatter_like_those_of_the_ensemble():

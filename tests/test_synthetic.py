@@ -89,7 +89,7 @@ TRUE = {
         "marchenko_pastur_with_zeros", {"zeros": 0.3, "ratio": 0.5, "variance": 1.7},
         lambda dim, seed: through_lanczos(
             covariance(1.4 * dim, (0.0, 1.7)), [0.3 * dim, 0.7 * dim], seed
-        ), {"start": {"zeros": 0.25, "ratio": 0.6, "variance": 1.5}},
+        ), {},
     ),
     "wishart_and_wigner": (
         "marchenko_pastur_with_noise", {"noise": 0.3, "ratio": 0.5, "variance": 1.0},
@@ -184,11 +184,7 @@ def test_the_law_of_a_matrix_of_side_a_million_is_found(name):
 @pytest.mark.parametrize("dim", [500, 20_000])
 @pytest.mark.parametrize("name", TRUE)
 def test_parameters_stay_within_three_standard_errors(name, dim):
-    """Eight matrices: all but one in sixteen errors, and a law may be refused once.
-
-    Where a deformed Wigner bulk has a gap the standard errors are about a sixth too small (24
-    matrices of side 10⁶: 1.19, 1.01, 1.14 and 1.18 times), and two of 32 lie just beyond three.
-    """
+    """Eight matrices: all but one in sixteen errors, and a law may be refused once."""
     found = [scores(name, dim, seed) for seed in range(8)]
     z = np.array([each for each, _ in found])
     assert np.count_nonzero(np.abs(z) > 3) <= z.size // 16
@@ -221,20 +217,14 @@ def entries(name, dim, rng):
     return "marchenko_pastur", {"ratio": ratio, "variance": 1.7}, x.T @ x / len(x)
 
 
-WIDE = pytest.mark.xfail(
-    strict=False, reason="draws of a singular Wishart matrix round its samples: ratio and p are off"
-)
-
-
-@pytest.mark.parametrize("name", ["semicircle", "narrow", pytest.param("wide", marks=WIDE)])
+@pytest.mark.parametrize("name", ["semicircle", "narrow", "wide"])
 def test_all_eigenvalues_of_a_matrix_of_side_500(name):
     known, truth, matrix = entries(name, 500, np.random.default_rng(6))
     values = rm.DiscreteMeasure.from_eigenvalues(np.linalg.eigvalsh(matrix))
     found = rm.fit(family(known), values, bootstrap=100)
     assert found.accepted(), found.message
     for key, value in truth.items():
-        # the ratio of a singular Wishart matrix is known exactly: its rank is the number of samples
-        assert abs(found.parameters[key] - value) <= 3 * found.standard_errors[key] + 1e-12
+        assert abs(found.parameters[key] - value) <= 3 * found.standard_errors[key]
 
 
 # ------------------------------------------------------------------- other laws
