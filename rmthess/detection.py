@@ -321,7 +321,7 @@ def _gap_rule(found: list[Found], measure: Measured, level: float) -> Rule:
             distances.append(away)
         sign = -1 if side == "left" else 1
         limit = low if side == "left" else high
-        count, ratio = _widest_gap(
+        count, ratio, chance = _widest_gap(
             np.array(distances), _further(bulk, center, limit, sign, distances), level / 2
         )
         ends[side] = ordered[count][0]
@@ -331,12 +331,14 @@ def _gap_rule(found: list[Found], measure: Measured, level: float) -> Rule:
             notes.append(f"{side}: no clear gap (nothing resolved)")
         else:
             notes.append(
-                f"{side}: no clear gap (widest ratio {ratio:.2g} of {len(distances)} resolved)"
+                f"{side}: no clear gap (widest ratio {ratio:.2g} of {len(distances)} resolved"
+                + (f", by chance {chance:.0%})" if ratio >= _CLEAR_RATIO else ")")
             )
     return Rule(
         "gap", ends["left"], ends["right"],
         len(_beyond(found, ends["left"], ends["right"])),
-        f"widest ratio of distances to the median, at least {_CLEAR_RATIO}; {'; '.join(notes)}",
+        f"widest ratio of distances to the median, at least {_CLEAR_RATIO} and wider than a heavy "
+        f"tail shows; {'; '.join(notes)}",
     )  # fmt: skip
 
 
@@ -354,31 +356,31 @@ def _further(
     return np.sort(away[away + errors < distances[-1]])[::-1]
 
 
-def _widest_gap(distances: Array, further: Array, level: float) -> tuple[int, float]:
-    """How many lie outside the widest clear gap of descending ``distances``, and its ratio.
+def _widest_gap(distances: Array, further: Array, level: float) -> tuple[int, float, float]:
+    """How many lie outside the widest clear gap of descending ``distances``, its ratio and chance.
 
-    A gap is one between ``distances``; ``further`` ones help to say how wide one is by chance. In a
-    Pareto tail k log(d_k/d_{k+1}) are independent exponentials of one mean (Rényi, Acta Math. Acad.
-    Sci. Hung. 4, 1953). So with Σ the sum of i log(d_{k+i}/d_{k+i+1}) over the m that follow a gap,
-    one as wide is seen with chance (1 + k log(d_k/d_{k+1})/Σ)^-m; the shares 1/(k(k + 1)) of
-    ``level`` add up to it.
+    If none is clear, 0 with ratio and chance of the widest. ``further`` distances have no gap
+    between them, but help to say how wide one is by chance. In a Pareto tail k log(d_k/d_{k+1})
+    are independent exponentials of one mean (Rényi, Acta Math. Acad. Sci. Hung. 4, 1953). So with
+    Σ the sum of i log(d_{k+i}/d_{k+i+1}) over the m that follow a gap, one as wide is seen with
+    chance (1 + k log(d_k/d_{k+1})/Σ)^-m; times k(k + 1), because there are many gaps to look at.
     """
     if distances.size < 2:
-        return 0, 1.0
+        return 0, 1.0, 1.0
     both = np.concatenate([distances, further])
     with np.errstate(divide="ignore", invalid="ignore"):
         every = np.log(both[:-1] / both[1:])
     logs = every[: distances.size - 1]
-    clear = np.zeros(logs.size, bool)
-    for k in np.flatnonzero(logs >= np.log(_CLEAR_RATIO)):
+    chances = np.ones(logs.size)
+    for k in np.flatnonzero(logs > 0):
         after = every[k + 1 : k + 1 + _FOLLOWING]
         size = float(np.arange(1, after.size + 1) @ after)
-        chance = (size / (size + (k + 1) * logs[k])) ** after.size
-        clear[k] = chance <= level / ((k + 1) * (k + 2))
-    if not clear.any():
-        return 0, float(np.exp(logs.max()))
-    widest = int(np.argmax(np.where(clear, logs, -np.inf)))
-    return widest + 1, float(np.exp(logs[widest]))
+        chances[k] = (size / (size + (k + 1) * logs[k])) ** after.size
+    chances *= np.arange(1, logs.size + 1) * np.arange(2, logs.size + 2)
+    clear = (logs >= np.log(_CLEAR_RATIO)) & (chances <= level)
+    widest = int(np.argmax(np.where(clear, logs, -np.inf) if clear.any() else logs))
+    count = widest + 1 if clear.any() else 0
+    return count, float(np.exp(logs[widest])), min(float(chances[widest]), 1.0)
 
 
 def _thresholds(law: Law, dim: int | None, level: float) -> tuple[float, float]:
