@@ -169,7 +169,12 @@ class EigenvalueInstrument(Instrument):
         return np.asarray(law.quantile(self.levels), float)
 
     def _moments(self, reference: Law, nodes: Array) -> Array:
-        """Of one spectrum (n,), or of many (draws, n)."""
+        """Of one spectrum (n,), or of many (draws, n).
+
+        An eigenvalue beyond the law counts as its edge: outside, a p_k of high degree explodes, and
+        one stray draw would hide every departure.
+        """
+        nodes = np.clip(nodes, *reference.breakpoints[[0, -1]])
         degrees = min(_DEGREES, nodes.shape[-1] - 1)
         alpha, beta = limit_chain(reference, degrees + 1, self.dim)
         # the chain of a single atom: p_k(x) is what the recurrence makes of the 1 x 1 matrix x

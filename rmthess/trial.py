@@ -39,8 +39,9 @@ def trial(
     """One linearised step refits each draw; what it leaves are the draw's own distance and moments.
 
     The departure of a matrix is the largest of: its distance, and the sums of its first 1, 2, ...
-    squared moments, each standardised by the draws. So a smooth departure shows in few moments and
-    a rough one in the distance; how far a true law departs is read off the draws themselves.
+    squared moments, each standardised. So a smooth departure shows in few moments and a rough one
+    in the distance; how far a true law departs is read off the draws themselves. Every matrix is
+    measured against all others, the data among them: one more draw would be treated no differently.
     ``drawn`` is the fit whose law was drawn, ``best`` the one to be judged.
     """
     deviations = draws.coordinates - instrument.expect(best.law)
@@ -49,16 +50,15 @@ def trial(
     refits, reference = best.values + steps, drawn.law
     slopes = _moment_slopes(task, instrument, drawn)
     moments = draws.moments - (refits - drawn.values) @ slopes
-    center, spread = moments.mean(axis=0), moments.std(axis=0)
     seen = instrument.observed_moments(reference) - (best.values - drawn.values) @ slopes
-    columns = [distances**2, *np.cumsum(((moments - center) / spread) ** 2, axis=1).T]
-    own = [best.distance**2, *np.cumsum(np.clip((seen - center) / spread, -1e100, 1e100) ** 2)]
-    table = np.array(columns)
-    middle, scale = table.mean(axis=1), table.std(axis=1)
-    departures = ((table - middle[:, None]) / scale[:, None]).max(axis=0)
-    standard = (np.array(own) - middle) / scale
-    largest = int(np.argmax(standard))
-    as_far = int(np.count_nonzero(departures >= standard[largest]))
+    far = 1e100 * moments.std(axis=0)
+    together = np.vstack([moments, np.clip(seen, moments[0] - far, moments[0] + far)])
+    squares = np.cumsum(_standardised(together) ** 2, axis=1)
+    away = np.append(distances, best.distance) ** 2
+    table = _standardised(np.column_stack([away, squares]))
+    *departures, own = table.max(axis=1)
+    largest = int(np.argmax(table[-1]))
+    as_far = int(np.count_nonzero(departures >= own))
     return Trial(
         refits=refits,
         expected=float(distances.mean()),
@@ -66,6 +66,19 @@ def trial(
         p_value=(1 + as_far) / (1 + len(distances)),
         where="in the distance" if largest == 0 else f"in the moments up to degree {largest}",
     )
+
+
+def _standardised(table: Array) -> Array:
+    """Each row by the mean and the standard deviation, column by column, of all the others.
+
+    x - mean(others) is N/(N - 1) of d = x - mean(all), and the squares of the others add up to
+    those of all less d² N/(N - 1).
+    """
+    share = len(table) / (len(table) - 1)
+    off = table - table.mean(axis=0)
+    whole = np.square(off).sum(axis=0)
+    others = np.maximum(whole - share * off**2, np.finfo(float).eps * whole)
+    return np.asarray(share * off / np.sqrt(np.where(whole > 0, others, 1.0) / (len(table) - 1)))
 
 
 def _moment_slopes(task: Problem, instrument: Instrument, best: Nearest) -> Array:
