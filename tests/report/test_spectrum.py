@@ -110,7 +110,7 @@ def test_names_are_escaped_and_nothing_is_fetched_or_run(run: rm.LanczosMeasure)
     ("text", "left"),
     [
         ("/home/a b", "a b"),
-        ("opened /tmp/x/y.pt, then C:\\Users\\me\\z.pt", "opened y.pt, then z.pt"),
+        ("opened /srv/x/y.pt, then C:\\Users\\me\\z.pt", "opened y.pt, then z.pt"),
         ("float64 and/or a/b", "float64 and/or a/b"),
     ],
 )
