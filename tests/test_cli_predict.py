@@ -6,26 +6,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import commands
 import numpy as np
 import pytest
-from typer.testing import CliRunner
+from commands import refused
 
 import rmthess as rm
-from rmthess.cli import app
 from rmthess.demo.problems import Digits
 
 
 def invoke(*arguments: object) -> Any:
-    return CliRunner().invoke(app, ["predict", *[str(argument) for argument in arguments]])
-
-
-def refused(result: Any, *words: str) -> None:
-    assert result.exit_code == 1
-    assert result.stdout == ""
-    (line,) = result.stderr.splitlines()
-    assert line.startswith("rmthess: ")
-    for word in words:
-        assert word in line
+    return commands.invoke("predict", *arguments)
 
 
 @pytest.fixture

@@ -4,26 +4,11 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
-from typing import Any
 
 import pytest
-from typer.testing import CliRunner
+from commands import invoke, refused
 
 import rmthess as rm
-from rmthess.cli import app
-
-
-def invoke(*arguments: object) -> Any:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def refused(result: Any, *words: str) -> None:
-    assert result.exit_code == 1
-    assert result.stdout == ""
-    (line,) = result.stderr.splitlines()
-    assert line.startswith("rmthess: ")
-    for word in words:
-        assert word in line
 
 
 def test_verify_adds_the_exact_rank_and_what_it_proves() -> None:

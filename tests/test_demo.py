@@ -119,14 +119,16 @@ def test_the_rank_is_that_of_the_widths(summary: dict[str, Any], report: Path) -
     assert rank["bound"] == q * (2 * sum(rank["widths"]) - 61 - 10) - L * q**2
 
 
-def test_outliers_have_a_rule_an_error_bound_and_an_exact_eigenvalue(
+def test_no_eigenvalue_stands_apart_and_the_rule_says_by_what_chance(
     summary: dict[str, Any],
 ) -> None:
+    """The trained network's widest gap is one that a heavy tail shows every third time."""
     assert summary["classes"] == 10
-    for item in summary["outliers"]:
-        assert abs(item["location"] - item["exact"]) <= item["error"] + 1e-12
-        assert 1 <= item["seen_by"] <= summary["probes"]
-    assert all(rule.startswith("gap: ") for rule in summary["outlier_rules"].values())
+    assert summary["outliers"] == []
+    for rule in summary["outlier_rules"].values():
+        assert rule.startswith("gap: ")
+        assert "right: no clear gap" in rule
+    assert re.search(r"right: .* resolved, by chance \d\d%\)", summary["outlier_rules"]["trained"])
 
 
 def test_the_spectra_beside_the_page_are_the_ones_measured(

@@ -288,8 +288,12 @@ def _outliers(study: Study) -> Section:
         verdict=Verdict(
             "undecided",
             f"{count} by the gap rule after training, {len(study.spectra['initial'].outliers)} at "
-            f"initialisation; there are {CLASSES} classes. The leading eigenvalues run into the "
-            "bulk: a heavy tail shows such gaps by chance, and a count depends on its rule.",
+            f"initialisation; there are {CLASSES} classes. "
+            + (
+                "The others run into the bulk, and a count depends on its rule."
+                if count
+                else "The leading eigenvalues run into the bulk: a heavy tail shows gaps as wide."
+            ),
             word=f"{count} found, {CLASSES} classes",
         ),
         items=[

@@ -65,7 +65,7 @@ def lanczos(
 
     ``reorthogonalize``: "full", at every step; "periodic", whenever orthogonality has fallen to
     sqrt(eps), which gives the same T to rounding for fewer passes; "none" keeps no basis and finds
-    ghosts. None is "periodic" on a CPU for dim of 10 000 and more, else "full".
+    ghosts. None is "periodic" on a CPU for dim of 50 000 and more, else "full".
     ``memory``: most bytes for vectors on the operator's device, all that is free if None. What does
     not fit is run a few probes at a time; on a GPU a basis that does not fit alone is kept in host
     memory. Out of memory halves the number at a time.

@@ -65,7 +65,7 @@ def check_operator(operator: Operator) -> OperatorCheck:
     scale = magnitude or 1.0
     scaled = product / scale
     size = float(scaled.norm(dim=0).max()) or 1.0
-    if size * scale <= operator.residue:  # zero but for rounding, which is neither
+    if size * scale <= operator.rounding:  # zero but for rounding, which is neither
         return OperatorCheck(magnitude, 0.0)
     tolerance = operator.eps**0.5
 

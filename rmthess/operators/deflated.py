@@ -47,8 +47,8 @@ class Deflated(Derived):
         return torch.from_numpy(self.subspace.basis()).to(self.device, self.dtype)
 
     @property
-    def residue(self) -> float:
-        return 16 * self.eps * float(np.abs(self.values).max(initial=0.0)) + self.operator.residue
+    def rounding(self) -> float:
+        return 16 * self.eps * float(np.abs(self.values).max(initial=0.0)) + self.operator.rounding
 
     def project(self, vectors: Tensor) -> Tensor:
         """(I - P) times columns (dim, k), in their dtype."""

@@ -79,8 +79,8 @@ def hessian(
     through ``torch.compile``; "linearized" records forward over reverse; "batched" is "shared" for
     all columns at once. All are exact and agree to rounding. None is "shared", until ``lanczos``
     finds that a run will take more than ten seconds and tries, in about ten products, whether
-    "recorded" or, on a GPU, "batched" is faster: the clock may then decide on the last bits. A
-    backend that is given is never changed.
+    "recorded", of graphs that are kept, or on a GPU "batched" is faster: the clock may then decide
+    on the last bits. A backend that is given is never changed.
 
     The operator is a snapshot of parameters, buffers and modes. BatchNorm in train mode makes L the
     mean of losses that each normalise over their own batch. Construction costs two gradients a

@@ -59,7 +59,7 @@ class Operator(ABC):
         return float(torch.finfo(self.dtype).eps)
 
     @property
-    def residue(self) -> float:
+    def rounding(self) -> float:
         """The size of A v, |v| = 1, below which it may be the rounding of larger numbers alone."""
         return 0.0
 
@@ -201,8 +201,8 @@ class Derived(Operator):
         return self.operator.eps
 
     @property
-    def residue(self) -> float:
-        return self.operator.residue
+    def rounding(self) -> float:
+        return self.operator.rounding
 
     @property
     def backend(self) -> str:

@@ -33,7 +33,7 @@ def tune(engine: Engine, products: int, columns: int) -> None:
 
     Tried are a record of the product where graphs are kept and, on a GPU, all columns at once.
     Compiling is not: it takes longer than most runs. Nor is forward over reverse, which was at most
-    3% faster than the record of the kept graph and took up to three times its memory. What is
+    3% faster than the record of the kept graph and took half as much memory again. What is
     chosen must agree with the shared graph (see ``adopt``). A run predicted to take less than
     ``WORTHWHILE`` seconds is left as it is.
     """
