@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import shlex
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
@@ -53,6 +54,34 @@ def quoted(path: Path) -> str:
 def without_directories(path: Path) -> Path:
     """What of ``path`` may stand in a page: an absolute one tells of the machine."""
     return Path(path.name) if path.is_absolute() else path
+
+
+def named_function(problem: str, allow_cwd: bool) -> Callable[[], Any]:
+    """The function that ``problem`` names, from what is installed or on the path."""
+    from importlib import import_module
+
+    module, colon, function = problem.partition(":")
+    if not (colon and module and function.isidentifier()):
+        fail(f"the problem must be named package.module:function, got {problem!r}")
+    here = os.path.realpath(os.curdir)
+    sys.path[:] = [place for place in sys.path if os.path.realpath(place or os.curdir) != here]
+    if allow_cwd:
+        sys.path.insert(0, here)
+    try:
+        found = getattr(import_module(module), function)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            fail(f"{module} cannot be imported: {error}")
+        hint = "" if allow_cwd else "; --allow-cwd looks into the current directory too"
+        fail(f"there is no module {error.name!r} on the path{hint}")
+    except AttributeError:
+        fail(f"the module {module!r} has no {function!r}")
+    except Exception as error:
+        fail(f"{module} cannot be imported: {type(error).__name__}: {error}")
+    if not callable(found):
+        fail(f"{problem} is a {type(found).__name__}; name a function of no arguments")
+    made: Callable[[], Any] = found
+    return made
 
 
 def check_output(path: Path) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rmthess.cli_common import INTERRUPTED, check_output, fail, printable, progress
+from rmthess.cli_common import INTERRUPTED, check_output, fail, named_function, printable, progress
 
 if TYPE_CHECKING:
     from rmthess.measure import LanczosMeasure
@@ -40,7 +38,7 @@ def measure(
     Ctrl-C keeps what is measured so far beside FILE, as FILE.partial.safetensors.
     """
     check_output(output)
-    make = _load(problem, allow_cwd)
+    make = named_function(problem, allow_cwd)
     from rmthess.krylov.errors import LanczosError
     from rmthess.krylov.run import lanczos
 
@@ -68,34 +66,6 @@ def measure(
     except (ValueError, OSError) as error:
         fail(error)
     typer.echo(output)
-
-
-def _load(problem: str, allow_cwd: bool) -> Callable[[], Any]:
-    """The function that ``problem`` names, from what is installed or on the path."""
-    from importlib import import_module
-
-    module, colon, function = problem.partition(":")
-    if not (colon and module and function.isidentifier()):
-        fail(f"the problem must be named package.module:function, got {problem!r}")
-    here = os.path.realpath(os.curdir)
-    sys.path[:] = [place for place in sys.path if os.path.realpath(place or os.curdir) != here]
-    if allow_cwd:
-        sys.path.insert(0, here)
-    try:
-        found = getattr(import_module(module), function)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
-            fail(f"{module} cannot be imported: {error}")
-        hint = "" if allow_cwd else "; --allow-cwd looks into the current directory too"
-        fail(f"there is no module {error.name!r} on the path{hint}")
-    except AttributeError:
-        fail(f"the module {module!r} has no {function!r}")
-    except Exception as error:
-        fail(f"{module} cannot be imported: {type(error).__name__}: {error}")
-    if not callable(found):
-        fail(f"{problem} is a {type(found).__name__}; name a function of no arguments")
-    made: Callable[[], Any] = found
-    return made
 
 
 def _operator(make: Callable[[], Any], problem: str) -> Any:

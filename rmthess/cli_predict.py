@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rmthess.cli_common import fail
+from rmthess.cli_common import fail, named_function
 
 if TYPE_CHECKING:
     from rmthess.predictions.prediction import Prediction
@@ -159,17 +159,45 @@ def glm_classes(
 def batch(
     problem: Problem,
     size: Annotated[int, typer.Option(help="Of a set, a multiple of 4.")] = 512,
-    sets: Annotated[int, typer.Option(help="At least 4.")] = 12,
-    count: Annotated[int, typer.Option(help="Eigenvalues from the largest down.")] = 1,
+    sets: Annotated[int, typer.Option(help="At least this many, at least 4.")] = 12,
+    tolerance: Annotated[
+        float, typer.Option(help="Relative error of the largest: more sets until it is reached.")
+    ] = 0.017,
+    count: Annotated[int, typer.Option(help="Eigenvalues from the largest down.")] = 2,
     seed: Annotated[int, typer.Option(min=0, help="Of the samples.")] = 0,
     allow_cwd: AllowCwd = False,
 ) -> None:
     """The largest eigenvalues of all data from those of batches. Runs the code that you name."""
     from rmthess.predictions.batch_extrapolation import batch_extrapolation
 
-    options: dict[str, Any] = {"size": size, "sets": sets, "count": count, "seed": seed}
+    options: dict[str, Any] = {
+        "size": size,
+        "sets": sets,
+        "tolerance": tolerance,
+        "count": count,
+        "seed": seed,
+    }
     make = _problem(problem, allow_cwd)
     _say(lambda: batch_extrapolation(*make(), **options))
+
+
+@predict.command("batch_noise")
+def batch_noise(
+    problem: Problem,
+    size: Annotated[int, typer.Option(help="Samples in a batch.")] = 512,
+    seed: Annotated[int, typer.Option(min=0, help="Of the random direction.")] = 0,
+    allow_cwd: AllowCwd = False,
+) -> None:
+    """The largest eigenvalue of a batch from all data. Runs the code that you name."""
+    from rmthess.predictions.batch_noise import batch_noise
+
+    make = _problem(problem, allow_cwd)
+
+    def found() -> str:
+        noise = batch_noise(*make(), seed=seed)
+        return f"{noise}\nlargest in {size} samples {noise.largest(size):.4g}"
+
+    _say(found)
 
 
 @predict.command("kronecker")
@@ -248,9 +276,7 @@ def _atoms(found: Prediction) -> list[tuple[float, float]]:
 
 def _problem(name: str, allow_cwd: bool) -> Callable[[], tuple[Any, Any, Any]]:
     """The named function, checked to return (model, loss, data)."""
-    from rmthess.cli_measure import _load
-
-    make = _load(name, allow_cwd)
+    make = named_function(name, allow_cwd)
 
     def checked() -> tuple[Any, Any, Any]:
         made = make()

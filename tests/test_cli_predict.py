@@ -122,6 +122,9 @@ def test_predictions_of_a_model_are_those_of_the_functions(
     assert result.exit_code == 0, result.stderr
     made = sys.modules.pop("predicted_problem").made()
     assert result.stdout == f"{rm.batch_extrapolation(*made, size=20, sets=4, count=2)}\n"
+    noise = rm.batch_noise(*made)
+    result = invoke("batch_noise", "predicted_problem:made", "--allow-cwd", "--size", 50)
+    assert result.stdout == f"{noise}\nlargest in 50 samples {noise.largest(50):.4g}\n"
     result = invoke("kronecker", "predicted_problem:made", "--allow-cwd")
     parts = [f"layer {name}: {found}\n" for name, found in rm.kronecker(*made).items()]
     assert result.stdout == "".join(parts)
@@ -158,6 +161,7 @@ def test_predict_alone_lists_what_it_can_predict() -> None:
     said = invoke("--help").stdout
     for name in (
         "p_spin", "deep_linear_minimum", "shallow_relu", "wishart_plus_wigner", "glm",
-        "softmax_glm", "glm_classes", "batch", "kronecker", "one_hidden_relu", "init_cluster",
+        "softmax_glm", "glm_classes", "batch", "batch_noise", "kronecker",
+        "one_hidden_relu", "init_cluster",
     ):  # fmt: skip
         assert name in said

@@ -78,7 +78,7 @@ def hessian(
     reverse; "recorded" writes that down once and repeats what depends on v; "compiled" is the same
     through ``torch.compile``; "linearized" records forward over reverse; "batched" is "shared" for
     all columns at once. All are exact and agree to rounding. None is "shared", until ``lanczos``
-    finds that a run will take more than ten seconds and tries, in about ten products, whether
+    finds that a run will take more than two seconds and tries, in about six products, whether
     "recorded", of graphs that are kept, or on a GPU "batched" is faster: the clock may then decide
     on the last bits. A backend that is given is never changed.
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from rmthess.operators.batches import Batch, Batches
+from rmthess.operators.convolution import Convolutions
 from rmthess.operators.errors import NonFiniteError
 from rmthess.operators.isolation import eager, untouched
 from rmthess.operators.parameters import Parameters
@@ -75,13 +76,13 @@ class Problem:
         for name, module in self.model.named_modules():
             module.training = self.modes[name]
         try:
-            with eager():
+            with eager(), Convolutions():
                 outputs = _call(self.model, state, batch.inputs)
             known = self._known(batch, outputs)
             weight = self._weigh(batch, outputs, known)
             if weight == 0:  # every label ignored: the mean would be 0/0
                 return None
-            with eager():
+            with eager(), Convolutions():
                 value = self.loss(outputs, *batch.targets)
         except Exception as error:
             error.add_note(f"while evaluating the loss of batch {batch.index}")

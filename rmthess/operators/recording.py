@@ -19,6 +19,8 @@ from torch.fx.node import map_aggregate
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from rmthess.operators.fusion import fuse, note
+
 Values = Sequence[Tensor | None]
 Function = Callable[[list[Tensor]], Values]
 
@@ -84,6 +86,7 @@ class _Recorder(TorchDispatchMode):
         self._nodes = WeakTensorKeyDictionary()
         for i, tensor in enumerate(tensors):
             self._nodes[tensor] = self._graph.placeholder(f"v{i}")
+            note(self._nodes[tensor], tensor)
         self._constants: dict[int, tuple[Tensor, fx.Node]] = {}
         self._overwritten: dict[int, Tensor] = {}
 
@@ -112,11 +115,13 @@ class _Recorder(TorchDispatchMode):
     def _note(self, target: Any, nodes: tuple[Any, Any], out: Any) -> None:
         if isinstance(out, Tensor):
             self._nodes[out] = self._graph.call_function(target, *nodes)
+            note(self._nodes[out], out)
         elif isinstance(out, (tuple, list)):
             node = self._graph.call_function(target, *nodes)
             for i, part in enumerate(out):
                 if isinstance(part, Tensor):
                     self._nodes[part] = self._graph.call_function(operator.getitem, (node, i))
+                    note(self._nodes[part], part)
         elif target is torch.ops.aten._local_scalar_dense.default:
             raise NotRecordable("a number is taken out of a tensor that depends on the direction")
 
@@ -128,6 +133,7 @@ class _Recorder(TorchDispatchMode):
         if id(tensor) not in self._constants:
             name = f"c{len(self._constants)}"
             self._constants[id(tensor)] = tensor, self._graph.get_attr(name)
+            note(self._constants[id(tensor)][1], tensor)
         return self._constants[id(tensor)][1]
 
     def _check_views(self, func: Any, given: list[Tensor], dependent: list[bool]) -> None:
@@ -137,7 +143,7 @@ class _Recorder(TorchDispatchMode):
 
     def finish(self, value: Values) -> Recording:
         self._graph.output([self._node(x) for x in value])
-        self._graph.eliminate_dead_code()
+        fuse(self._graph)
         used = {node.target for node in self._graph.find_nodes(op="get_attr")}
         # Detached, lest they keep the graph alive of which they are parts.
         constants = {

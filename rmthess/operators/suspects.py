@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 from torch.autograd.function import BackwardCFunction
 
+from rmthess.operators.convolution import is_of_a_convolution
+
 
 def stochastic_modules(model: nn.Module, modes: Mapping[str, bool]) -> list[str]:
     """Names and classes of modules that draw random numbers in the mode they are in."""
@@ -37,7 +39,7 @@ def mixing_modules(model: nn.Module, modes: Mapping[str, bool]) -> list[str]:
 
 
 def hand_written(value: Tensor) -> set[str]:
-    """Names of the ``torch.autograd.Function`` subclasses in the graph of ``value``."""
+    """Names of the user's ``torch.autograd.Function`` subclasses in the graph of ``value``."""
     seen, found = set(), set[str]()
     waiting = [value.grad_fn]
     while waiting:
@@ -45,7 +47,7 @@ def hand_written(value: Tensor) -> set[str]:
         if node is None or node in seen:
             continue
         seen.add(node)
-        if isinstance(node, BackwardCFunction):
+        if isinstance(node, BackwardCFunction) and not is_of_a_convolution(node):
             found.add(node.name().removesuffix("Backward"))
         waiting += [parent for parent, _ in node.next_functions]
     return found

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rmthess.arithmetic import check_positive
 from rmthess.measure import check_order
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ Array = NDArray[np.float64]
 _ROUNDS = (
     4  # at least: Student's t of three degrees of freedom has a standard deviation, of two none
 )
-_WANTED = 0.017  # relative error of the largest eigenvalue, beyond which the output says so
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,19 +28,26 @@ class BatchExtrapolation:
 
     ``whole`` (rounds, k): means over disjoint sets of ``size`` samples, drawn anew each round.
     ``half`` and ``quarter`` (rounds, k): over the halves and quarters of each. ``samples`` N.
+    ``gaps`` (rounds, 2): means of (λ_1 - λ_2)² of the wholes and of the halves, 0 if k is 1.
+    ``tolerance``: the relative error of the largest beyond which the output says so.
     """
 
     quarter: Array
     half: Array
     whole: Array
+    gaps: Array
     size: int
     samples: int
+    tolerance: float
 
     @property
     def each(self) -> Array:
         """(rounds, k): λ of all data by the line in 1/b - 1/N through the two larger sizes."""
+        return self._line(self.whole, self.half)
+
+    def _line(self, whole: Array, half: Array) -> Array:
         share = self.size / self.samples
-        return (2 - share) * self.whole - (1 - share) * self.half
+        return (2 - share) * whole - (1 - share) * half
 
     @property
     def curved(self) -> Array:
@@ -57,9 +64,22 @@ class BatchExtrapolation:
         return np.asarray(self.each.mean(axis=0))
 
     @property
+    def pair(self) -> float:
+        """λ_1 by the lines of λ_1 + λ_2 and (λ_1 - λ_2)², exact for two alone, however close."""
+        both = float(self.each[:, :2].sum(axis=1).mean())
+        squared = self._line(self.gaps[:, 0], self.gaps[:, 1]).mean()
+        return (both + float(np.sqrt(np.maximum(squared, 0)))) / 2
+
+    @property
     def errors(self) -> Array:
-        """(k,): √(s² + a²), s of the scatter of few rounds, a from the line to the parabola."""
-        return _error(self.each, self.curved)
+        """(k,): √(s² + a²), s of the scatter of few rounds, a from the line to the parabola.
+
+        Of the largest √(s² + a² + c²), c from the line to ``pair``.
+        """
+        found = _error(self.each, self.curved)
+        if self.each.shape[1] > 1:
+            found[0] = np.hypot(found[0], self.pair - self.values[0])
+        return found
 
     @property
     def sums(self) -> Array:
@@ -70,6 +90,11 @@ class BatchExtrapolation:
     def sum_errors(self) -> Array:
         return _error(np.cumsum(self.each, axis=1), np.cumsum(self.curved, axis=1))
 
+    @property
+    def known(self) -> bool:
+        """Whether the error of the largest is at most ``tolerance`` of it."""
+        return bool(self.errors[0] <= self.tolerance * abs(self.values[0]))
+
     def __str__(self) -> str:
         lines = [
             f"largest {self.values[0]:.4g} ± {self.errors[0]:.2g} in all {self.samples} samples; "
@@ -79,11 +104,11 @@ class BatchExtrapolation:
         k = self.values.size
         if k > 1:
             lines.append(f"sum of the largest {k} {self.sums[-1]:.4g} ± {self.sum_errors[-1]:.2g}")
-        off = self.errors[0] / abs(self.values[0]) if self.values[0] else 0.0
-        if off > _WANTED:
+        if not self.known:
+            off = self.errors[0] / abs(self.values[0])
             lines.append(
-                f"the largest is known to {off:.1%} only, for want of samples: take larger sets"
-                + (" or trust the sum" if k > 1 else " or the sum of several")
+                f"the largest is known to {off:.1%} only: take larger sets"
+                + (" or trust the sum" if k > 1 else ", more of them, or the sum of several")
             )
         return "\n".join(
             [*lines, "Assumes batches so large that the mean is linear in 1/b - 1/N (asymptotic)."]
@@ -97,7 +122,9 @@ def batch_extrapolation(
     *,
     size: int = 512,
     sets: int = 12,
-    count: int = 1,
+    most: int | None = None,
+    tolerance: float = 0.017,
+    count: int = 2,
     seed: int = 0,
 ) -> BatchExtrapolation:
     """E λ(b) = λ + c (1/b - 1/N): 2λ(b) - λ(b/2) for N → ∞, Richardson's extrapolation.
@@ -105,7 +132,8 @@ def batch_extrapolation(
     Each set of ``size`` random samples is measured whole and in two halves. The halves average to
     the whole, so what is linear in the noise cancels from their difference; and disjoint sets that
     fill the data average to all of it, so it cancels from the mean of a round too. Its quarters
-    tell how much a parabola would differ from the line, which is part of the error.
+    tell how much a parabola would differ from the line, which is part of the error. So is, of the
+    largest, what differs where the two largest are close to one another and repel.
 
     Parameters
     ----------
@@ -113,8 +141,10 @@ def batch_extrapolation(
     data : (inputs, targets), tensors whose first dimension counts samples, or several such batches.
     size : of a set, a multiple of 4, at most N.
     sets : how many at least; in rounds of disjoint ones, of which the standard errors are taken.
+    most, tolerance : rounds are added until the relative error of the largest is at most
+        ``tolerance``, or ``most`` sets (None: 8 times ``sets``) are measured.
     count : k, eigenvalues from the largest down. Where they lie close to one another trust their
-        sums.
+        sums. With 1 the error of the largest knows nothing of the second.
     seed : of the samples.
 
     On the digits, a third of them a set, ten networks each: the sum of ten to 0.2% at loss .15 and
@@ -128,7 +158,7 @@ def batch_extrapolation(
     >>> import torch
     >>> x = torch.linspace(-1, 1, 60, dtype=torch.float64)[:, None]
     >>> model = torch.nn.Linear(1, 1, bias=False).double()
-    >>> batch_extrapolation(model, torch.nn.MSELoss(), (x, x), size=60).values  # all: no noise
+    >>> batch_extrapolation(model, torch.nn.MSELoss(), (x, x), size=60, count=1).values  # all
     array([0.68926554])
     """
     x, targets = all_samples(model, data)
@@ -139,19 +169,33 @@ def batch_extrapolation(
         )
     count = check_order("count", count)
     sets = check_order("sets", sets, least=_ROUNDS)
+    most = 8 * sets if most is None else check_order("most", most, least=sets)
+    check_positive("tolerance", tolerance, "a relative error")
     each = min(len(x) // size, sets // _ROUNDS)
     rng = np.random.default_rng(seed)
 
     def spectra(rows: NDArray[np.int64], parts: int) -> Array:
-        found = [_largest(model, loss, x, targets, p, count) for p in np.split(rows, parts)]
-        return np.asarray(np.mean(found, axis=0))
+        return np.array(
+            [_largest(model, loss, x, targets, p, count) for p in np.split(rows, parts)]
+        )
 
-    found = []
-    for _ in range(-(-sets // each)):
+    rounds: list[list[Array]] = []
+    gaps: list[list[float]] = []
+    while True:
         rows = rng.permutation(len(x))[: each * size]
-        found.append([spectra(rows, parts * each) for parts in (4, 2, 1)])
-    quarter, half, whole = np.array(found).transpose(1, 0, 2)
-    return BatchExtrapolation(quarter, half, whole, size, len(x))
+        found = [spectra(rows, parts * each) for parts in (4, 2, 1)]
+        rounds.append([values.mean(axis=0) for values in found])
+        gaps.append(
+            [float(np.mean((v[:, 0] - v[:, int(count > 1)]) ** 2)) for v in (found[2], found[1])]
+        )
+        measured = len(rounds) * each
+        if measured >= sets:
+            quarter, half, whole = np.array(rounds).transpose(1, 0, 2)
+            result = BatchExtrapolation(
+                quarter, half, whole, np.array(gaps), size, len(x), tolerance
+            )
+            if result.known or measured >= most:
+                return result
 
 
 def all_samples(model: nn.Module, data: Any) -> tuple[Tensor, tuple[Tensor, ...]]:

@@ -88,7 +88,7 @@ def test_extrapolation_is_exact_for_one_set_of_all_samples():
 def test_an_outlier_extrapolates_to_all_data_and_the_edge_of_a_bulk_does_not():
     """The edge of a white bulk moves like b^(-1/2), and a straight line in 1/b misses it."""
     model, data, x = linear_problem(2000, 30, spread=1.0)
-    found = rm.batch_extrapolation(model, MSE, data, size=400, sets=20, count=2, seed=1)
+    found = rm.batch_extrapolation(model, MSE, data, size=400, sets=20, most=20, seed=1)
     full = top(x, 2)
     biased = found.whole.mean(axis=0) - full
     left = np.abs(found.values - full)
@@ -103,7 +103,8 @@ def test_the_error_covers_the_scatter_between_runs_and_the_curvature_of_the_line
     """A mean of few rounds (Student) and the line: 1 to 2.5 times the scatter."""
     model, data, x = linear_problem(600, 10, spread=1.0)
     runs = [
-        rm.batch_extrapolation(model, MSE, data, size=100, sets=12, seed=seed) for seed in range(25)
+        rm.batch_extrapolation(model, MSE, data, size=100, sets=12, most=12, seed=seed)
+        for seed in range(25)
     ]
     scatter = np.std([run.values[0] for run in runs], ddof=1)
     claimed = np.sqrt(np.mean([run.errors[0] ** 2 for run in runs]))
