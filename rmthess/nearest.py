@@ -189,7 +189,7 @@ def nearest(task: Problem, instrument: Instrument, observed: Array, begin: Array
     def descend(values: Array) -> Any:
         return least_squares(
             misfit, np.clip(values, low, high), _jacobian(misfit, low, high, begin),
-            bounds=(low, high), x_scale="jac", xtol=1e-6, ftol=1e-9, gtol=1e-12,
+            bounds=(low, high), x_scale="jac", xtol=1e-6, ftol=1e-5, gtol=1e-12,
         )  # fmt: skip
 
     solution = descend(begin)

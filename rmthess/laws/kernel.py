@@ -90,9 +90,7 @@ class Kernel:
         """K and K', in blocks of bounded memory."""
         flat = np.ravel(omega)
         value, slope = np.empty_like(flat), np.empty_like(flat)
-        block = max(1, _CHUNK // self.poles.size)
-        for start in range(0, flat.size, block):
-            part = slice(start, start + block)
+        for part in self._blocks(flat.size):
             inverse = 1 / (flat[part, None] - self.poles)
             value[part] = inverse @ self.residues
             np.square(inverse, out=inverse)
@@ -110,9 +108,18 @@ class Kernel:
         return 2 * (1 / (omega[..., None] - self.poles) ** 3) @ self.residues
 
     def _pull(self, s: Array, y: ArrayLike) -> tuple[Array, Array]:
-        """f = Σ residues/((s - pole)² + y) and -∂f/∂y."""
-        inverse = 1 / ((s[:, None] - self.poles) ** 2 + np.asarray(y)[..., None])
-        return inverse @ self.residues, inverse**2 @ self.residues
+        """f = Σ residues/((s - pole)² + y) and -∂f/∂y, in blocks of bounded memory."""
+        height = np.broadcast_to(np.asarray(y, float), s.shape)
+        value, slope = np.empty_like(s), np.empty_like(s)
+        for part in self._blocks(s.size):
+            inverse = 1 / ((s[part, None] - self.poles) ** 2 + height[part, None])
+            value[part] = inverse @ self.residues
+            slope[part] = inverse**2 @ self.residues
+        return value, slope
+
+    def _blocks(self, count: int) -> list[slice]:
+        block = max(1, _CHUNK // self.poles.size)
+        return [slice(start, start + block) for start in range(0, count, block)]
 
     @cached_property
     def turning_points(self) -> Array:
@@ -127,18 +134,16 @@ class Kernel:
             return unit * scaled.turning_points
         poles, reach = self.poles, np.sqrt(self.residues.sum() / self.slope)
         nearest = np.sqrt(self.residues / self.slope)
-        found = [
-            self._root(poles[0] - reach, poles[0] - nearest[0]),
-            self._root(poles[-1] + reach, poles[-1] + nearest[-1]),
-        ]
         low, middle, high = self._minima
         opened = self._pull(middle, np.zeros(middle.size))[0] < self.slope
-        for a, bottom, b in zip(low[opened], middle[opened], high[opened], strict=True):
-            pair = np.array([self._root(bottom, a), self._root(bottom, b)])
-            ends = self(pair)
-            if ends[1] - ends[0] > 4e-16 * self._size(pair).max():
-                found += pair.tolist()
-        turns = np.sort(np.array(found))
+        bottom = middle[opened]
+        outer = np.array([poles[0] - nearest[0], poles[-1] + nearest[-1]])
+        below = np.concatenate([[poles[0] - reach, poles[-1] + reach], bottom, bottom])
+        roots = self._roots(below, np.concatenate([outer, low[opened], high[opened]]))
+        pairs = roots[2:].reshape(2, -1)
+        ends = np.asarray(self(pairs), float)
+        kept = ends[1] - ends[0] > 4e-16 * self._size(pairs).max(axis=0)
+        turns = np.sort(np.concatenate([roots[:2], pairs[:, kept].ravel()]))
         if self._anchor is not None:
             near = self._anchor.near(turns)
             turns[near] = self._anchor.turning_point(turns[near])
@@ -157,11 +162,18 @@ class Kernel:
         low, high = low[wide] + nearest[:-1][wide], high[wide] - nearest[1:][wide]
         middle = (low + high) / 2
         left, right = np.minimum(low, high), np.maximum(low, high)
-        for _ in range(80):  # bisection on the sign of the derivative
+        for _ in range(80):  # Newton's method on the derivative, which increases; or bisection
             inverse = 1 / (middle[:, None] - self.poles)
-            rising = -2 * (inverse**3 @ self.residues) > 0
-            left, right = np.where(rising, left, middle), np.where(rising, middle, right)
-            middle = (left + right) / 2
+            cubes = inverse**3
+            falling, bend = cubes @ self.residues, (cubes * inverse) @ self.residues
+            left = np.where(falling > 0, middle, left)
+            right = np.where(falling > 0, right, middle)
+            step = middle + falling / (3 * bend)
+            step = np.where((step > left) & (step < right), step, (left + right) / 2)
+            moved = np.abs(step - middle) > 2e-16 * np.maximum(np.abs(step), np.abs(middle))
+            middle = step
+            if not moved.any():
+                break
         return low, middle, high
 
     @cached_property
@@ -190,27 +202,31 @@ class Kernel:
         """
         return self.slope * (np.abs(omega) + self._width) + abs(self.offset)
 
-    def _root(self, below: float, above: float) -> float:
+    def _roots(self, below: Array, above: Array) -> Array:
         """s between ``below``, where Σ residues/(s - pole)² <= slope, and ``above``, where not.
 
         Newton's method on a convex function from the side where it is large never overshoots;
         bisection takes over where rounding would.
         """
-        s = above
+        found, active = above.copy(), np.arange(above.size)
+        below, above = below.copy(), above.copy()
         for _ in range(200):
-            inverse = 1 / (s - self.poles)
-            value = float(inverse**2 @ self.residues) - self.slope
-            if value <= 0:
-                below = s
-            else:
-                above = s
-            step = s + value / (2 * float(inverse**3 @ self.residues))
-            if not min(below, above) < step < max(below, above):
-                step = (below + above) / 2
-            if abs(step - s) <= 2e-16 * max(abs(s), abs(step)) or step in (below, above):
-                return step
-            s = step
-        return s
+            s = found[active]
+            inverse = 1 / (s[:, None] - self.poles)
+            squares = inverse**2
+            value = squares @ self.residues - self.slope
+            below[active] = np.where(value <= 0, s, below[active])
+            above[active] = np.where(value <= 0, above[active], s)
+            one, other = below[active], above[active]
+            step = s + value / (2 * ((squares * inverse) @ self.residues))
+            good = (np.minimum(one, other) < step) & (step < np.maximum(one, other))
+            step = np.where(good, step, (one + other) / 2)
+            found[active] = step
+            done = np.abs(step - s) <= 2e-16 * np.maximum(np.abs(s), np.abs(step))
+            active = active[~(done | (step == one) | (step == other))]
+            if not active.size:
+                break
+        return found
 
     @cached_property
     def edges(self) -> Array:
@@ -226,12 +242,12 @@ class Kernel:
 
     def height(self, s: Array) -> Array:
         """h(s): the root of Σ residues/((s - pole)² + h²) = slope, or 0; Newton in h²."""
-        y = np.maximum(
-            0.0, (self.residues / self.slope - (s[:, None] - self.poles) ** 2).max(axis=1)
-        )
+        y = np.empty_like(s)
         tiny = (1e-300 + 1e-18 * self._width) * self._width
-        at_pole = (s[:, None] == self.poles).any(axis=1)
-        y = np.where(at_pole & (y == 0), tiny, y)
+        for part in self._blocks(s.size):
+            off = s[part, None] - self.poles
+            least = np.where((off == 0).any(axis=1), tiny, 0.0)
+            y[part] = np.maximum(least, (self.residues / self.slope - off**2).max(axis=1))
         for _ in range(200):
             value, slope = self._pull(s, y)
             step = np.maximum((value - self.slope) / slope, 0.0)
@@ -241,29 +257,38 @@ class Kernel:
         return np.sqrt(y)
 
     @cached_property
-    def _splines(self) -> list[CubicSpline]:
-        """ω on each interval as a function of θ, x = middle - half cos θ: analytic in θ."""
-        theta = np.linspace(0, np.pi, _GRID)
-        found = []
-        for index in range(0, self.edges.size, 2):
-            left, right = self.edges[index : index + 2]
-            start, stop = self.turning_points[index : index + 2]
-            s = start + (stop - start) * np.sin(theta / 2) ** 2
-            coarse = s + 1j * self.height(s)
-            coarse[[0, -1]] = start, stop
-            reached = np.clip(self(coarse).real, left, right)
-            reached = np.maximum.accumulate(reached)
-            angle = 2 * np.arcsin(np.sqrt(np.clip((reached - left) / (right - left), 0, 1)))
+    def _splines(self) -> CubicSpline:
+        """ω on every interval as a function of θ, x = middle - half cos θ: analytic in θ."""
+        left, right = self.edges[::2], self.edges[1::2]
+        start, stop = self.turning_points[::2], self.turning_points[1::2]
+        theta = np.linspace(0, np.pi, int(np.clip(1024 // left.size, 33, _GRID)))
+        share = np.sin(theta / 2)[:, None] ** 2
+        s = start + (stop - start) * share
+        coarse = s + 1j * self.height(s.ravel()).reshape(s.shape)
+        coarse[[0, -1]] = start, stop
+        reached = np.maximum.accumulate(np.clip(self(coarse).real, left, right))
+        angles = 2 * np.arcsin(np.sqrt(np.clip((reached - left) / (right - left), 0, 1)))
+        omega = np.empty_like(coarse)
+        for k, (angle, values) in enumerate(zip(angles.T, coarse.T, strict=True)):
             angle, unique = np.unique(angle, return_index=True)
-            guess = np.interp(theta, angle, coarse[unique].real) + 1j * np.interp(
-                theta, angle, coarse[unique].imag
-            )
-            x = left + (right - left) * np.sin(theta / 2) ** 2
-            omega = np.array(guess)
-            omega[1:-1] = self._inside(x[1:-1], guess[1:-1], index)
-            omega[0], omega[-1] = start, stop
-            found.append(CubicSpline(theta, omega))
-        return found
+            real, imaginary = values[unique].real, values[unique].imag
+            omega[:, k] = np.interp(theta, angle, real) + 1j * np.interp(theta, angle, imaginary)
+        inner = (left + (right - left) * share)[1:-1]
+        index = np.broadcast_to(2 * np.arange(left.size), inner.shape)
+        found = self._inside(inner.ravel(), omega[1:-1].ravel(), index.ravel())
+        omega[1:-1] = found.reshape(inner.shape)
+        omega[[0, -1]] = start, stop
+        return CubicSpline(theta, omega)
+
+    def _guess(self, x: Array, index: NDArray[np.intp]) -> Complex:
+        """ω at x by the splines; ``index`` of the turning point at which its interval begins."""
+        left, right = self.edges[index], self.edges[index + 1]
+        theta = 2 * np.arcsin(np.sqrt(np.clip((x - left) / (right - left), 0.0, 1.0)))
+        knots = self._splines.x
+        cell = np.minimum((theta / knots[1]).astype(int), knots.size - 2)
+        a, b, c, d = self._splines.c[:, cell, index // 2]
+        t = theta - knots[cell]
+        return np.asarray(((a * t + b) * t + c) * t + d)
 
     def solve(self, z: ArrayLike) -> Complex:
         """ω with K(ω) = z, Im z >= 0; at real z the limit from above, real outside the support."""
@@ -288,14 +313,10 @@ class Kernel:
             s = self._beyond(x[outside], where[outside])
             omega[outside] = s + 1j * flat.imag[outside] / self.rise(s)
         off &= ~outside
-        for index in range(0, self.edges.size, 2):
-            inside = real & ~on_edge & (where == index + 1)
-            if inside.any():
-                left, right = self.edges[index : index + 2]
-                share = (x[inside] - left) / (right - left)
-                theta = 2 * np.arcsin(np.sqrt(np.clip(share, 0.0, 1.0)))
-                guess = self._splines[index // 2](theta)
-                omega[inside] = self._inside(x[inside], guess, index)
+        inside = real & ~on_edge & (where % 2 == 1)
+        if inside.any():
+            index = where[inside] - 1
+            omega[inside] = self._inside(x[inside], self._guess(x[inside], index), index)
         if off.any():
             omega[off] = self._above(flat[off])
         if self._anchor is not None:
@@ -334,14 +355,14 @@ class Kernel:
             done[active[stays]] = True
         return omega, done
 
-    def _inside(self, x: Array, guess: Complex, index: int) -> Complex:
+    def _inside(self, x: Array, guess: Complex, index: NDArray[np.intp]) -> Complex:
         """ω at x inside the interval that begins at turning point ``index``."""
         omega, done = self._newton(x.astype(complex), guess, 12)
         good = done & (omega.imag > 0)
         doubtful = np.flatnonzero(good & (omega.imag < 1e-3 * self._width))
         good[doubtful] = self._on_curve(omega[doubtful])
         if not good.all():
-            omega[~good] = self._bisect(x[~good], index)
+            omega[~good] = self._bisect(x[~good], index[~good])
         return omega
 
     def _on_curve(self, omega: Complex) -> NDArray[np.bool_]:
@@ -352,10 +373,9 @@ class Kernel:
         off = self._pull(omega.real, omega.imag**2)[0] - self.slope
         return np.asarray(np.abs(off) <= 0.5 * np.abs(self.rise(omega)))
 
-    def _bisect(self, x: Array, index: int) -> Complex:
+    def _bisect(self, x: Array, index: NDArray[np.intp]) -> Complex:
         """ω by bisection in s = Re ω, along which x increases; then Newton's last digits."""
-        low = np.full(x.shape, self.turning_points[index])
-        high = np.full(x.shape, self.turning_points[index + 1])
+        low, high = self.turning_points[index], self.turning_points[index + 1]
         for _ in range(60):
             s = (low + high) / 2
             over = self(s + 1j * self.height(s)).real > x

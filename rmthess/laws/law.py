@@ -197,8 +197,9 @@ class Law(SpectralMeasure):
 
     @cached_property
     def _brackets(self) -> tuple[Array, Array]:
-        """Breakpoints and 64 points on each interval, ascending, and the cdf there."""
-        share = np.sin(np.linspace(0, np.pi / 2, 65)) ** 2
+        """Breakpoints, up to 64 points on each interval, ascending, and the cdf there."""
+        count = int(np.clip(1024 // len(self.support), 16, 64))
+        share = np.sin(np.linspace(0, np.pi / 2, count + 1)) ** 2
         arcs = [float(a) + (float(b) - float(a)) * share for a, b in self.support]
         x = np.unique(np.concatenate([self.breakpoints, *arcs]))
         x = x[(x >= self.breakpoints[0]) & (x <= self.breakpoints[-1])]
