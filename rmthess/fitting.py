@@ -184,7 +184,10 @@ def fit(
         spread = np.where(np.isin(task.free, undetermined), np.inf, spread)
     law, parameters = best.law, best.parameters
     if not best.doubt:
-        law, parameters = _corrected(task, estimate - bias) or (law, parameters)
+        inside = _corrected(task, estimate - bias)
+        law, parameters = inside or (law, parameters)
+        if inside is None:
+            notes.append("Not corrected for bias: that would leave the range of the family.")
     notes += [
         rank, sentence, _missed(law, seen), _tail(instrument),
         _shown(instrument), _left_out(instrument, measure),
@@ -243,8 +246,7 @@ def _piloted(
     pilot = _draw(instrument, best.law, count, seed)
     shift = pilot.coordinates.mean(axis=0) - instrument.expect(best.law)
     values = best.values - inverse(best.jacobian).matrix @ shift
-    low, high = task.bounds
-    inside = _corrected(task, values) if ((values > low) & (values < high)).all() else None
+    inside = _corrected(task, values)
     return best if inside is None else replace(best, law=inside[0], parameters=inside[1])
 
 
@@ -294,6 +296,9 @@ def _spread(seen: DiscreteMeasure | LanczosMeasure) -> float:
 
 def _corrected(task: Problem, values: Array) -> tuple[Law, Mapping[str, float]] | None:
     """The law with its bias taken off, or None where that leaves the family's range."""
+    low, high = task.bounds
+    if not ((values > low) & (values < high)).all():
+        return None
     try:
         return task.law(values), task.named(values)
     except ValueError:

@@ -17,7 +17,8 @@ from test_measure import measured
 import rmthess as rm
 from rmthess.families import Family
 from rmthess.families import family as family_of
-from rmthess.fitting import format_uncertain
+from rmthess.fitting import _corrected, format_uncertain
+from rmthess.nearest import problem as problem_of
 from rmthess.sampling import sample_chains
 
 VARIANCE, DIM, SAMPLES = 1.7, 200, 540
@@ -247,6 +248,17 @@ def test_a_smooth_departure_that_a_distance_drowns_shows_in_few_moments():
     fit = rm.fit(rm.MarchenkoPastur, measure, bootstrap=200)
     assert fit.p_value < 0.01
     assert "in the moments up to degree" in fit.message
+
+
+def test_a_correction_for_bias_never_leaves_the_range_of_the_family():
+    """A scale once came out as -1.3 where the data left it open."""
+    family = family_of("lognormal_covariance")
+    task = problem_of(family, {}, {}, 1.0)
+    assert tuple(task.free) == ("ratio", "scale", "spread")
+    assert _corrected(task, np.array([0.4, -1.3, 1.0])) is None
+    law, parameters = _corrected(task, np.array([0.4, 1.3, 1.0]))
+    assert parameters == {"ratio": 0.4, "scale": 1.3, "spread": 1.0}
+    assert law.support[0][0] > 0
 
 
 def test_likelihood_estimates_scatter_less_than_the_nearest_law():

@@ -517,3 +517,17 @@ def test_an_unbounded_population_is_that_of_its_quantiles(family):
     assert rm.wasserstein(found, law) < 3 * width / side
     total = sum(law.cdf(b) - law.cdf(a) for a, b in law.support)
     assert total == pytest.approx(1, abs=1e-12)
+
+
+def test_many_samples_are_drawn_by_their_triangle():
+    """E tr S/p = E t and E tr S²/p = E t² + q((E t)² + E t²/p) for real Wishart S, q = p/n."""
+    side, ratio = 12, 1 / 40
+    law = SampleCovariance(ratio, rm.DiscreteMeasure([1.0, 3.0], [0.5, 0.5]))
+    rng = np.random.default_rng(0)
+    spectra = np.array([law.sample(side, rng) for _ in range(4000)])
+    means, squares = spectra.mean(axis=1), (spectra**2).mean(axis=1)
+    assert means.mean() == pytest.approx(2, abs=4 * means.std() / 63)
+    wanted = 5 + ratio * (4 + 5 / side)
+    assert squares.mean() == pytest.approx(wanted, abs=4 * squares.std() / 63)
+    few = SampleCovariance(1e-9, rm.DiscreteMeasure([1.0, 3.0], [0.5, 0.5]))  # 251 TiB of numbers
+    np.testing.assert_allclose(few.sample(4, rng), [1, 1, 3, 3], atol=1e-3)
