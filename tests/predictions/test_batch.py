@@ -113,6 +113,40 @@ def test_the_error_covers_the_scatter_between_runs_and_the_curvature_of_the_line
     assert np.mean(np.abs(off) < 2) > 0.9
 
 
+def test_sets_are_added_until_the_largest_is_known_or_enough_are_measured():
+    model, data, x = linear_problem(600, 10, spread=1.0)
+    options = {"size": 100, "sets": 8, "seed": 1}
+    first = rm.batch_extrapolation(model, MSE, data, most=8, **options)
+    share = first.errors[0] / first.values[0]
+    assert len(first.each) == 4
+    assert "is known to" in str(first)
+    finer = rm.batch_extrapolation(model, MSE, data, tolerance=0.6 * share, **options)
+    assert finer.known
+    assert len(finer.each) > 4
+    np.testing.assert_array_equal(finer.each[:4], first.each)
+    assert "is known to" not in str(finer)
+    assert abs(finer.values[0] - top(x)) < 3 * finer.errors[0]
+    coarse = rm.batch_extrapolation(model, MSE, data, tolerance=1.1 * share, **options)
+    assert len(coarse.each) == 4
+
+
+def test_two_close_eigenvalues_repel_and_the_error_says_so():
+    """Two equal directions: the two largest of a batch part by the noise, and the line of their
+    squared distance knows it."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((1200, 2))
+    x = 2 * x @ np.linalg.inv(np.linalg.cholesky(x.T @ x / 1200)).T  # λ_1 = λ_2 = 8
+    x = np.hstack([x, 0.5 * rng.standard_normal((1200, 6))])
+    with torch.random.fork_rng(devices=[]):
+        model = nn.Linear(8, 1, bias=False).double()
+    data = torch.as_tensor(x), torch.zeros(1200, 1, dtype=torch.float64)
+    found = rm.batch_extrapolation(model, MSE, data, size=300, sets=24, most=24)
+    full = top(x)
+    assert found.values[0] > 1.01 * full
+    assert abs(found.pair - full) < abs(found.values[0] - full)
+    assert abs(found.values[0] - full) < 2 * found.errors[0]
+
+
 def test_data_in_several_batches_are_one():
     model, data, _ = linear_problem(40, 6)
     parts = [(data[0][:25], data[1][:25]), (data[0][25:], data[1][25:])]
@@ -155,6 +189,8 @@ MODEL, DATA, _ = linear_problem(40, 6)
         ({"size": 6}, "size must be a multiple of 4"),
         ({"size": 2}, "size must be an integer of at least 4"),
         ({"size": 8, "sets": 2}, "sets must be an integer of at least 4"),
+        ({"size": 8, "most": 5}, "most must be an integer of at least 12"),
+        ({"size": 8, "tolerance": 0}, "tolerance must be a positive finite number"),
         ({"size": 8, "count": 9}, "count must be at most the 6 parameters, got 9"),
     ],
 )
@@ -196,7 +232,9 @@ def test_digits_of_a_third_of_the_size_extrapolate_to_all_within_their_errors(st
         model, data = trained(seed, steps)
         values = rm.eigenpairs(rm.hessian(model, LOSS, data), 14).values
         full = np.sort(values)[::-1][:10]
-        found = rm.batch_extrapolation(model, LOSS, data, size=596, sets=12, count=10, seed=seed)
+        found = rm.batch_extrapolation(
+            model, LOSS, data, size=596, sets=12, most=12, count=10, seed=seed
+        )
         wanted = np.array([full[0], full.sum()])
         claimed = np.array([found.errors[0], found.sum_errors[-1]])
         off.append((np.array([found.values[0], found.sums[-1]]) - wanted) / claimed)
@@ -213,7 +251,7 @@ def test_noise_of_digits_has_a_direction_that_the_isotropic_model_does_not_know(
     model, data = trained(2, 25)
     noise = rm.batch_noise(model, LOSS, data)
     assert 100 < noise.total / noise.isotropic_total < 1000
-    found = rm.batch_extrapolation(model, LOSS, data, size=512, sets=12)
+    found = rm.batch_extrapolation(model, LOSS, data, size=512, sets=12, most=12)
     measured = found.whole.mean() - noise.values[0]
     isotropic = noise.isotropic(512).location - noise.values[0]
     assert isotropic < 0.05 * noise.shift(512)
