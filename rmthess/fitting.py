@@ -166,7 +166,7 @@ def fit(
         draws, best = _at_its_side(task, instrument, observed, best, draws)
 
     step = inverse(best.jacobian)
-    tried = trial(task, instrument, best, drawn, draws, step)
+    tried = trial(task, instrument, best, drawn, draws, step, centred=best is not drawn)
     p_value = tried.p_value if not best.doubt else float("nan")
     estimate, again = best.values, tried.refits
     notes = [best.doubt] if best.doubt else [_verdict(tried, best.distance, bootstrap)]
@@ -254,16 +254,10 @@ def _at_its_side(
     task: Problem, instrument: Instrument, observed: Array, best: Nearest, draws: Draws
 ) -> tuple[Draws, Nearest]:
     """The draws less what the side of the matrix changes on average, and the law nearest to data
-    less the same.
-
-    The mean of n draws scatters too: it is nearer to each of them by a variance of 1/n, and as
-    much farther from the data. So the draws are spread by √((n + 1)/(n - 1)).
-    """
-    count, expected = len(draws.coordinates), instrument.expect(best.law)
-    mean = draws.coordinates.mean(axis=0)
-    found = nearest(task, instrument, observed - (mean - expected), best.values)
-    spread = np.sqrt((count + 1) / (count - 1))
-    return replace(draws, coordinates=expected + spread * (draws.coordinates - mean)), found
+    less the same."""
+    shift = draws.coordinates.mean(axis=0) - instrument.expect(best.law)
+    found = nearest(task, instrument, observed - shift, best.values)
+    return replace(draws, coordinates=draws.coordinates - shift), found
 
 
 def _without_draws(task: Problem, best: Nearest, why: str, left_out: str) -> Fit:

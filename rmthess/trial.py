@@ -35,6 +35,7 @@ def trial(
     drawn: Nearest,
     draws: Draws,
     inverse: Inverse,
+    centred: bool,
 ) -> Trial:
     """One linearised step refits each draw; what it leaves are the draw's own distance and moments.
 
@@ -42,11 +43,15 @@ def trial(
     squared moments, each standardised. So a smooth departure shows in few moments and a rough one
     in the distance; how far a true law departs is read off the draws themselves. Every matrix is
     measured against all others, the data among them: one more draw would be treated no differently.
-    ``drawn`` is the fit whose law was drawn, ``best`` the one to be judged.
+    ``drawn`` is the fit whose law was drawn, ``best`` the one to be judged. ``centred``: the mean
+    of the n draws was taken off. It scatters too, nearer to each of them by a variance of 1/n and
+    as much farther from the data: so their distances count √((n + 1)/(n - 1)) times.
     """
     deviations = draws.coordinates - instrument.expect(best.law)
     steps = deviations @ inverse.matrix.T
     distances = np.linalg.norm(deviations - steps @ best.jacobian.T, axis=1)
+    if centred:
+        distances *= np.sqrt((len(distances) + 1) / (len(distances) - 1))
     refits, reference = best.values + steps, drawn.law
     slopes = _moment_slopes(task, instrument, drawn)
     moments = draws.moments - (refits - drawn.values) @ slopes
