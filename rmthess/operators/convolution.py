@@ -134,10 +134,14 @@ class _Gradient(Function):
 
 
 def _options(named: dict[str, Any], transposed: bool) -> tuple[Any, ...] | None:
-    """What ``aten.convolution`` takes after the bias; None where torch does more than convolve."""
+    """What ``aten.convolution`` takes after the bias; None where torch does more than convolve.
+
+    "same" may pad, a single sample is made a batch, and autocast casts.
+    """
     x, w = named["input"], named["weight"]
     padding = named.get("padding", 0)
-    if isinstance(padding, str) or x.dim() != w.dim():  # "same" may pad; x may be a single sample
+    more = isinstance(padding, str) or x.dim() != w.dim()
+    if more or torch.is_autocast_enabled(x.device.type):
         return None
 
     def each(value: Any) -> list[int]:

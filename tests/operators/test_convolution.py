@@ -111,3 +111,11 @@ def test_a_model_that_differentiates_inside_is_left_to_torch():
     H = rm.dense(rm.hessian(model, nn.MSELoss(), (x, x[:, :, 0])))
     torch.testing.assert_close(H, H.T)
     assert abs(H).max() > 0.01
+
+
+def test_autocast_is_left_to_torch():
+    x, w = torch.randn(2, 1, 5), torch.randn(3, 1, 2, requires_grad=True)
+    with Convolutions(), torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.conv1d(x, w).dtype == torch.bfloat16
+    with Convolutions():
+        assert torch.conv1d(x, w).dtype == torch.float32
