@@ -2,8 +2,8 @@
 
 A matrix product can start from what is in its result, and so can an elementwise one; and a sum of
 which one term is needed nowhere else can be written over it. Of a double backward, which adds one
-product to another at every layer, this saved 8% on a perceptron and on a transformer, 3% on a
-convnet (benchmarks/results). Only the rounding of the sums changes.
+product to another at every layer, this saved a tenth on a perceptron and on a transformer, a
+hundredth on a convnet (benchmarks/results). Only the rounding of the sums changes.
 """
 
 from __future__ import annotations
