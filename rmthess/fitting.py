@@ -241,7 +241,7 @@ def _piloted(
 
     Matrices of a law at their side lie off its limit by more than they scatter. A first few of them
     say by how much, and one linearised step follows: drawn from the law nearest in the limit, one
-    true law in four was refused at 5% (sample covariance of side 400, 20 steps); now 7% are.
+    true law in four was refused at 5% (sample covariance of side 400, 20 steps); now 6% are.
     """
     pilot = _draw(instrument, best.law, count, seed)
     shift = pilot.coordinates.mean(axis=0) - instrument.expect(best.law)

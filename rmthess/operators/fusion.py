@@ -8,6 +8,7 @@ hundredth on a convnet (benchmarks/results). Only the rounding of the sums chang
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import torch
@@ -148,10 +149,11 @@ def _is_changed(values: Any, first: Any, last: Any) -> bool:
 
 
 def _memory(node: Any) -> Any:
-    """The node in whose result a view, or what is written over, lies."""
-    while node.op == "call_function" and isinstance(node.target, torch._ops.OpOverload):
-        shares = any(x.alias_info is not None for x in node.target._schema.returns)
-        if not shares and node.target is not aten._unsafe_view.default:
+    """The node in whose result a view, one of several, or what is written over, lies."""
+    while node.op == "call_function":
+        returns = getattr(getattr(node.target, "_schema", None), "returns", ())
+        shares = any(x.alias_info is not None for x in returns)
+        if not shares and node.target not in (aten._unsafe_view.default, operator.getitem):
             break
         node = node.args[0]
     return node
