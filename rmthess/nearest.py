@@ -187,6 +187,8 @@ def nearest(task: Problem, instrument: Instrument, observed: Array, begin: Array
         return at(tuple(values))
 
     def descend(values: Array) -> Any:
+        # A cost that falls by less than 1e-5 of itself falls by the roundings of its slopes, for as
+        # many steps as it took to get there (log-normal populations through Lanczos).
         return least_squares(
             misfit, np.clip(values, low, high), _jacobian(misfit, low, high, begin),
             bounds=(low, high), x_scale="jac", xtol=1e-6, ftol=1e-5, gtol=1e-12,

@@ -105,7 +105,7 @@ class BatchExtrapolation:
         if k > 1:
             lines.append(f"sum of the largest {k} {self.sums[-1]:.4g} ± {self.sum_errors[-1]:.2g}")
         if not self.known:
-            off = self.errors[0] / abs(self.values[0])
+            off = self.errors[0] / abs(self.values[0]) if self.values[0] else np.inf
             lines.append(
                 f"the largest is known to {off:.1%} only: take larger sets"
                 + (" or trust the sum" if k > 1 else ", more of them, or the sum of several")
