@@ -13,6 +13,7 @@ from rmthess.operators.errors import NonDeterministicError, NonFiniteError
 from rmthess.operators.graph import Linear, Linearise, Pieces
 from rmthess.operators.linearized import ForwardOverReverse, Recorded
 from rmthess.operators.problem import Problem
+from rmthess.operators.program import Programs
 
 _FEW = 16
 
@@ -51,7 +52,9 @@ _OF_THE_GRAPH: dict[str, Callable[[Linear], Linear]] = {
 
 
 def backends(linearise: Linearise, *, of_the_loss: bool) -> dict[str, Open]:
-    """Every way, the first for all kinds of curvature and the reference for the others.
+    """Every way to open a batch; the first is for all kinds of curvature and checks the others.
+
+    Of graphs that are kept, those in ``_OF_THE_GRAPH`` are made instead.
 
     ``of_the_loss``: whether the curvature is the Hessian of the loss itself, for which there is
     forward mode.
@@ -73,6 +76,7 @@ def backends(linearise: Linearise, *, of_the_loss: bool) -> dict[str, Open]:
 
     found: dict[str, Open] = {"shared": shared}
     found |= {name: of_the_graph(make) for name, make in _OF_THE_GRAPH.items()}
+    found["recorded"] = Programs(linearise)
     return found | {"linearized": linearized} if of_the_loss else found
 
 

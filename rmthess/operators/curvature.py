@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from rmthess.operators.backends import Engine, backends
 from rmthess.operators.batches import Batches
 from rmthess.operators.graph import Linearise
-from rmthess.operators.memory import explain_exhaustion
+from rmthess.operators.memory import explain_exhaustion, keep_freed_memory
 from rmthess.operators.operator import Operator
 from rmthess.operators.parameters import Parameters, Selection, select
 from rmthess.operators.problem import Problem, Weight
@@ -131,6 +131,7 @@ def curvature(
     ``of_the_loss``: whether it is the Hessian of the loss itself, for which there is forward mode.
     ``zero_if``: what it means that the operator vanishes, for the warning.
     """
+    keep_freed_memory()
     with torch.inference_mode(False):  # the copies must be tensors that autograd accepts
         problem = _pose(model, loss, data, params, weight)
     ways = backends(linearise, of_the_loss=of_the_loss)

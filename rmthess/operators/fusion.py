@@ -30,6 +30,27 @@ _OVER = {
     aten.mul.Scalar: aten.mul_.Scalar,
     aten.div.Scalar: aten.div_.Scalar,
 }
+# The same by the functions that Python calls at half the cost, a microsecond less.
+_SWIFT: dict[Any, Any] = {
+    aten.view.default: Tensor.view,
+    aten._unsafe_view.default: Tensor.view,
+    aten.expand.default: Tensor.expand,
+    aten.t.default: Tensor.t,
+    aten.transpose.int: Tensor.transpose,
+    aten.sum.dim_IntList: Tensor.sum,
+    aten.mm.default: torch.mm,
+    aten.bmm.default: torch.bmm,
+    aten.addmm.default: torch.addmm,
+    aten.addmm_.default: Tensor.addmm_,
+    aten.add.Tensor: torch.add,
+    aten.add_.Tensor: Tensor.add_,
+    aten.sub.Tensor: torch.sub,
+    aten.sub_.Tensor: Tensor.sub_,
+    aten.mul.Tensor: torch.mul,
+    aten.mul_.Tensor: Tensor.mul_,
+    aten.div.Tensor: torch.div,
+    aten.div_.Tensor: Tensor.div_,
+}
 _COMMUTE = (aten.add.Tensor, aten.mul.Tensor)
 # Their results are nobody else's memory.
 _FRESH = {
@@ -68,6 +89,15 @@ def fuse(graph: fx.Graph) -> None:
         if not _add_in_product(node):
             _write_over(node)
     graph.eliminate_dead_code()
+
+
+def hastened(graph: fx.Graph) -> fx.Graph:
+    """A copy that calls the same by the shorter way."""
+    copy = fx.Graph()
+    copy.output(copy.graph_copy(graph, {}))
+    for node in _calls(copy):
+        node.target = _SWIFT.get(node.target, node.target)
+    return copy
 
 
 def _calls(graph: fx.Graph) -> list[Any]:

@@ -75,12 +75,15 @@ def hessian(
     of several batches are kept if their estimated sum is below it, else rebuilt once a product, and
     serve all columns of it.
     ``backend``: how products are computed. "shared" differentiates the kept gradient, reverse over
-    reverse; "recorded" writes that down once and repeats what depends on v; "compiled" is the same
-    through ``torch.compile``; "linearized" records forward over reverse; "batched" is "shared" for
-    all columns at once. All are exact and agree to rounding. None is "shared", until ``lanczos``
-    finds that a run will take more than two seconds and tries, in about six products, whether
-    "recorded", of graphs that are kept, or on a GPU "batched" is faster: the clock may then decide
-    on the last bits. A backend that is given is never changed.
+    reverse; "recorded" writes that down once and repeats what depends on v, or, where graphs are
+    not kept, what depends on the batch or on v, without running the model again; "compiled" is the
+    first of these through ``torch.compile``; "linearized" records forward over reverse; "batched"
+    is "shared" for all columns at once. All are exact and agree to rounding. None is "shared",
+    until ``lanczos`` finds that a run will take more than two seconds and tries, in about six
+    products, whether "recorded", or on a GPU "batched", is faster: the clock may then decide on the
+    last bits. What is chosen was compared with "shared" over all data. A model that acts on its
+    data otherwise than by operations on tensors (``item``, shapes that depend on values) is not
+    recorded. A backend that is given is never changed.
 
     The operator is a snapshot of parameters, buffers and modes. BatchNorm in train mode makes L the
     mean of losses that each normalise over their own batch. Construction costs two gradients a

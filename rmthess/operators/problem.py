@@ -66,8 +66,13 @@ class Problem:
         with untouched(self.model, {v.device for v in self.parameters.values}):
             yield
 
-    def evaluate(self, batch: Batch, leaves: list[Tensor] | None = None) -> Evaluation | None:
-        """The loss of one batch at ``leaves``, by default fresh ones; None if it weighs nothing."""
+    def evaluate(
+        self, batch: Batch, leaves: list[Tensor] | None = None, weight: float | None = None
+    ) -> Evaluation | None:
+        """The loss of one batch at ``leaves``, by default fresh ones; None if it weighs nothing.
+
+        ``weight``: of a batch that was evaluated before; no number is looked at then.
+        """
         if leaves is None:
             leaves = [value.detach().requires_grad_() for value in self.parameters.values]
         state = dict(zip(self.parameters.names, leaves, strict=True)) | self.fixed
@@ -79,7 +84,9 @@ class Problem:
             with eager(), Convolutions():
                 outputs = _call(self.model, state, batch.inputs)
             known = self._known(batch, outputs)
-            weight = self._weigh(batch, outputs, known)
+            is_new = weight is None
+            if weight is None:
+                weight = self.weigh(batch, outputs, known)
             if weight == 0:  # every label ignored: the mean would be 0/0
                 return None
             with eager(), Convolutions():
@@ -87,13 +94,15 @@ class Problem:
         except Exception as error:
             error.add_note(f"while evaluating the loss of batch {batch.index}")
             raise
-        return Evaluation(_scalar(batch, value), outputs, leaves, weight, known, batch, self)
+        value = _scalar(batch, value) if is_new else value.reshape(())
+        return Evaluation(value, outputs, leaves, weight, known, batch, self)
 
     def _known(self, batch: Batch, outputs: Any) -> Reduction | None:
         tensors = [x for x in (outputs, *batch.targets) if isinstance(x, Tensor)]
         return self.reduction if len(tensors) == len(batch.targets) + 1 == 2 else None
 
-    def _weigh(self, batch: Batch, outputs: Any, known: Reduction | None) -> float:
+    def weigh(self, batch: Batch, outputs: Any, known: Reduction | None) -> float:
+        """The weight of a batch; of the ``outputs`` only the shape matters."""
         weight: float
         if known is not None:
             known.check_labels(batch.index, outputs, batch.targets[0])

@@ -32,7 +32,7 @@ class Refused(RuntimeError):
 def tune(engine: Engine, products: int, columns: int) -> None:
     """Settle ``engine`` on the fastest way for ``products`` of ``columns`` columns each.
 
-    Tried are a record of the product where graphs are kept and, on a GPU, all columns at once.
+    Tried are a record of the product and, on a GPU, all columns at once.
     Compiling is not: it takes longer than most runs. Nor is forward over reverse, which was at most
     3% faster than the record of the kept graph and took half as much memory again. What is
     chosen must agree with the shared graph (see ``adopt``). A run predicted to take less than
@@ -112,7 +112,9 @@ class Way:
         with _refusing(), _Stopwatch(engine) as watch:
             graph = engine.first(name)
             _product(engine, graph, rows)
-        return cls(name, graph if kept else None, rows, watch.seconds if kept else 0.0)
+        # What it took is spread over the batches, which all use it.
+        opening = watch.seconds if kept else watch.seconds / engine.batches
+        return cls(name, graph if kept else None, rows, opening)
 
     def seconds(self, engine: Engine) -> float:
         """For one column."""
@@ -146,8 +148,7 @@ def draw(engine: Engine, count: int) -> Tensor:
 
 def _candidates(engine: Engine, columns: int) -> list[str]:
     on_gpu = engine.problem.parameters.device.type == "cuda"
-    kept = ["recorded"] if engine.kept is not None else []  # to record takes as long as a product
-    return [*kept, *(["batched"] if on_gpu and columns > 1 else [])]
+    return ["recorded", *(["batched"] if on_gpu and columns > 1 else [])]
 
 
 def _check_memory(engine: Engine, rows: Tensor) -> None:

@@ -76,10 +76,14 @@ class Reduction:
             return float(torch.broadcast_shapes(outputs.shape, target.shape).numel())
         if target.is_floating_point():  # class probabilities: torch divides by N, weights or not
             return outputs.numel() / _classes(outputs)
-        kept = target[target != self.ignored]
+        return float(self._kept(target).sum(dtype=torch.float64))
+
+    def _kept(self, target: Tensor) -> Tensor:
+        """What each label weighs: 0 where it is ignored."""
+        kept = target != self.ignored
         if self.class_weights is None:
-            return float(kept.numel())
-        return float(self.class_weights.to(kept.device)[kept].sum(dtype=torch.float64))
+            return kept
+        return self.class_weights.to(target.device)[target.where(kept, 0)].where(kept, 0)
 
     def masses(self, outputs: Tensor, target: Tensor) -> Tensor:
         """Σ_c t_c of each position where the loss is - Σ_c t_c log p_c, divided like the mean.
@@ -99,7 +103,11 @@ class Reduction:
             kept = target != self.ignored
             own = weights[target.where(kept, 0)]
             mass = ((1 - self.smoothing) * own + smooth * weights.sum()).where(kept, 0)
-        share: Tensor = mass / self.denominator(outputs, target)
+        share: Tensor
+        if self.is_sum or target.is_floating_point():
+            share = mass / self.denominator(outputs, target)
+        else:  # the same without a number taken out
+            share = mass / self._kept(target).sum(dtype=torch.float64)
         return share
 
     def check_labels(self, batch: int, outputs: Tensor, target: Tensor) -> None:
