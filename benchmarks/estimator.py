@@ -5,8 +5,9 @@
     python benchmarks/estimator.py --quick            seconds: small models, few steps
 
 Prints tables and writes benchmarks/results/estimator-<cpu>.md (not with --quick). Every run is a
-process of its own, which also times bare products, before and after: all times are CPU times and
-are compared within one process, because the load of the machine changes from one to the next. The
+process of its own, which first times bare products: all times are CPU times and are compared
+within one process, because the load of the machine changes from one to the next. (Not afterwards:
+rmthess has the allocator keep freed memory, of which what comes later profits as well.) The
 runs of a round are interleaved over rounds; the medians are reported. The clock includes making
 the operator, and no imports: a tiny problem is run before.
 
@@ -279,26 +280,25 @@ def child(who: str, name: str, mode: str, quick: bool) -> dict[str, Any]:
     model, x, y = problem(name, 8 if quick else 1)
     count = 1 if mode == "in memory" else min(CHUNKS, len(x))
     batches = list(zip(x.chunk(count), y.chunk(count), strict=True))
-    contender.run(*warm_up(), 3, 1, 0)
-    bare, repeats = Bare(model, batches), 2 if quick else 6
+    bare, repeats = Bare(model, batches), 2 if quick else 12
     bare.times(1)  # warm
-    before = bare.times(repeats)
+    times = bare.times(repeats)
+    base = forget_peak()
+    bare.times(1)
+    bare_peak = peak() - base
+    contender.run(*warm_up(), 3, 1, 0)
     with count_saved_bytes() as saved:
         bare.gradient(*batches[0])
     base = forget_peak()
     start = time.process_time()
     contender.run(model, batches, steps, contender.probes, 0)
     seconds = (time.process_time() - start) / (steps * contender.probes)
-    highest = peak() - base
-    after = bare.times(repeats)
-    base = forget_peak()
-    bare.times(1)
     return {
         "seconds": seconds,
-        "fresh": median(before["fresh"] + after["fresh"]),
-        "floor": median(before["floor"] + after["floor"]),
-        "peak": highest,
-        "bare peak": peak() - base,
+        "fresh": median(times["fresh"]),
+        "floor": median(times["floor"]),
+        "peak": peak() - base,
+        "bare peak": bare_peak,
         "graph": saved.total / MIB,
         "dim": sum(p.numel() for p in model.parameters()),
     }
@@ -497,9 +497,9 @@ def report(rounds: int, quick: bool) -> list[str]:
         "included.",
         "",
         f"{STEPS} steps; {PROBES} probes at once for rmthess, one for the others, whose further "
-        "probes repeat the first. Ratios are to bare double-backward products timed in the same "
-        f"process. Streamed: {CHUNKS} batches, no graph kept; the floor has all eight kept. Peak: "
-        "resident memory above model and data. A graph is what autograd saves for it; a bare "
+        "probes repeat the first. Ratios are to bare double-backward products timed before in the "
+        f"same process. Streamed: {CHUNKS} batches, no graph kept; the floor has all eight kept. "
+        "Peak: resident memory above model and data. A graph is what autograd saves for it; a bare "
         "product, of one fresh and one shared graph, takes in addition what it computes with.",
         "",
         *table(found),

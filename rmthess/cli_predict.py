@@ -158,8 +158,8 @@ def glm_classes(
 @predict.command("batch")
 def batch(
     problem: Problem,
-    size: Annotated[int, typer.Option(help="Of a set, a multiple of 4.")] = 512,
-    sets: Annotated[int, typer.Option(help="At least this many, at least 4.")] = 12,
+    size: Annotated[int, typer.Option(help="Of a set, even, at most half of all.")] = 512,
+    sets: Annotated[int, typer.Option(help="At least this many, 8 or more.")] = 12,
     tolerance: Annotated[
         float, typer.Option(help="Relative error of the largest: more sets until it is reached.")
     ] = 0.017,

@@ -117,11 +117,11 @@ def test_predictions_of_a_model_are_those_of_the_functions(
     (tmp_path / "predicted_problem.py").write_text(PROBLEM)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.path", [*sys.path])
-    options = ("--allow-cwd", "--size", 20, "--sets", 4, "--count", 2)
+    options = ("--allow-cwd", "--size", 20, "--sets", 8, "--count", 2)
     result = invoke("batch", "predicted_problem:made", *options)
     assert result.exit_code == 0, result.stderr
     made = sys.modules.pop("predicted_problem").made()
-    assert result.stdout == f"{rm.batch_extrapolation(*made, size=20, sets=4, count=2)}\n"
+    assert result.stdout == f"{rm.batch_extrapolation(*made, size=20, sets=8, count=2)}\n"
     noise = rm.batch_noise(*made)
     result = invoke("batch_noise", "predicted_problem:made", "--allow-cwd", "--size", 50)
     assert result.stdout == f"{noise}\nlargest in 50 samples {noise.largest(50):.4g}\n"
@@ -129,7 +129,7 @@ def test_predictions_of_a_model_are_those_of_the_functions(
     parts = [f"layer {name}: {found}\n" for name, found in rm.kronecker(*made).items()]
     assert result.stdout == "".join(parts)
     refused(invoke("batch", "predicted_problem:half", "--allow-cwd"), "(model, loss, data)")
-    refused(invoke("batch", "predicted_problem:made", "--allow-cwd", "--size", 6), "multiple of 4")
+    refused(invoke("batch", "predicted_problem:made", "--allow-cwd", "--size", 7), "even")
     refused(invoke("kronecker", "predicted_problem:none", "--allow-cwd"), "has no 'none'")
 
 
