@@ -357,13 +357,18 @@ class Kernel:
 
     def _inside(self, x: Array, guess: Complex, index: NDArray[np.intp]) -> Complex:
         """ω at x inside the interval that begins at turning point ``index``."""
+        omega, good = self._found(x, guess)
+        if not good.all():
+            omega[~good] = self._bisect(x[~good], index[~good])
+        return omega
+
+    def _found(self, x: Array, guess: Complex) -> tuple[Complex, NDArray[np.bool_]]:
+        """Where Newton's method leads from a guess, and whether that is ω."""
         omega, done = self._newton(x.astype(complex), guess, 12)
         good = done & (omega.imag > 0)
         doubtful = np.flatnonzero(good & (omega.imag < 1e-3 * self._width))
         good[doubtful] = self._on_curve(omega[doubtful])
-        if not good.all():
-            omega[~good] = self._bisect(x[~good], index[~good])
-        return omega
+        return omega, good
 
     def _on_curve(self, omega: Complex) -> NDArray[np.bool_]:
         """Whether Σ residues/|ω - pole|² is the slope; at a real root it is the slope less K'.
@@ -374,18 +379,28 @@ class Kernel:
         return np.asarray(np.abs(off) <= 0.5 * np.abs(self.rise(omega)))
 
     def _bisect(self, x: Array, index: NDArray[np.intp]) -> Complex:
-        """ω by bisection in s = Re ω, along which x increases; then Newton's last digits."""
+        """ω by bisection in s = Re ω, along which x increases; Newton's method now and then."""
         low, high = self.turning_points[index], self.turning_points[index + 1]
-        for _ in range(60):
+        found, left = np.empty(x.shape, complex), np.arange(x.size)
+        for halvings in range(60):
             s = (low + high) / 2
-            over = self(s + 1j * self.height(s)).real > x
+            omega = s + 1j * self.height(s)
+            if halvings % 6 == 5:
+                root, good = self._found(x[left], omega)
+                found[left[good]] = root[good]
+                low, high, s, omega = low[~good], high[~good], s[~good], omega[~good]
+                left = left[~good]
+                if not left.size:
+                    return found
+            over = self(omega).real > x[left]
             low, high = np.where(over, low, s), np.where(over, s, high)
         s = (low + high) / 2
         omega = s + 1j * self.height(s)
-        polished, done = self._newton(x.astype(complex), omega, 6)
+        polished, done = self._newton(x[left].astype(complex), omega, 6)
         better = done & (polished.imag > 0)
         better &= np.abs(polished - omega) <= 1e-3 * self._width
-        return np.where(better, polished, omega)
+        found[left] = np.where(better, polished, omega)
+        return found
 
     def _beyond(self, x: Array, where: NDArray[np.intp]) -> Array:
         """Real ω at x outside the support: K increases there, between two turning points."""
