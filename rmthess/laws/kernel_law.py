@@ -112,6 +112,20 @@ class KernelLaw(Law):
 
     def cdf(self, x: Any) -> Any:
         points = np.asarray(x, float)
+        finite = self._off_atoms(points)
+        value = self._cumulated(points, finite, self.kernel.solve(finite))
+        return np.where(np.isnan(points), np.nan, value)[()]
+
+    def _cdf_and_density(self, x: Array) -> tuple[Array, Array]:
+        """Both from one root."""
+        finite = self._off_atoms(x)
+        omega = self.kernel.solve(finite)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            density = np.imag(self._transform(omega, finite)) / np.pi
+        return self._cumulated(x, finite, omega), density
+
+    def _off_atoms(self, points: Array) -> Array:
+        """Points where the cdf is the same: within reach, and to that side of an atom."""
         ends = self.breakpoints[[0, -1]]
         reach = ends[1] - ends[0]  # beyond the ends the cdf is constant
         finite = np.clip(points, ends[0] - reach, ends[1] + reach)
@@ -121,10 +135,13 @@ class KernelLaw(Law):
             middles = (sides[sides < location][-1], sides[sides > location][0])
             limit = np.where(points >= location, middles[1], middles[0])
             finite = np.where(at, (location + limit) / 2, finite)
+        return np.asarray(finite)
+
+    def _cumulated(self, points: Array, finite: Array, omega: Any) -> Array:
         with np.errstate(divide="ignore", invalid="ignore"):
-            value = 1 - self._argument(self.kernel.solve(finite), finite) / np.pi
-        value = np.where(points < ends[0], 0.0, np.clip(value, 0.0, 1.0))  # 0/0 at 0 below a bulk
-        return np.where(np.isnan(points), np.nan, value)[()]
+            value = 1 - self._argument(omega, finite) / np.pi
+        below = points < self.breakpoints[0]
+        return np.where(below, 0.0, np.clip(value, 0.0, 1.0))  # 0/0 at 0 below a bulk
 
 
 def check_algebraic(law: Law, measure: SpectralMeasure) -> None:

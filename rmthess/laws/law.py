@@ -205,21 +205,25 @@ class Law(SpectralMeasure):
         x = x[(x >= self.breakpoints[0]) & (x <= self.breakpoints[-1])]
         return x, np.maximum.accumulate(np.asarray(self.cdf(x), float))
 
+    def _cdf_and_density(self, x: Array) -> tuple[Array, Array]:
+        return np.asarray(self.cdf(x), float), np.asarray(self.density(x), float)
+
     def quantile(self, p: Any) -> Any:
         """inf{x : cdf(x) >= p}: Newton's method in a bracket, of tabulated points at first."""
         p = check_probabilities(p)
         flat = p.ravel()
-        points, reached = self._brackets
-        k = np.minimum(np.searchsorted(reached, flat), points.size - 1)
+        points, table = self._brackets
+        k = np.minimum(np.searchsorted(table, flat), points.size - 1)
         low, high = points[np.maximum(k - 1, 0)], points[k]
         x, active = (low + high) / 2, np.flatnonzero(low < high)
         for _ in range(100):
             at = x[active]
-            error = np.asarray(self.cdf(at), float) - flat[active]
+            reached, density = self._cdf_and_density(at)
+            error = reached - flat[active]
             low[active] = a = np.where(error < 0, at, low[active])
             high[active] = b = np.where(error < 0, high[active], at)
             with np.errstate(divide="ignore", invalid="ignore"):
-                step = at - error / np.asarray(self.density(at), float)
+                step = at - error / density
             # a step within the roundings of the cdf may well leave the bracket
             done = (np.abs(error) <= 1e-15) & (np.abs(step - at) <= 1e-13 * np.ptp(points))
             done |= b - a <= 4e-16 * np.maximum(np.abs(a), np.abs(b))
