@@ -29,7 +29,7 @@ Values = Sequence[Tensor | None]
 Function = Callable[[list[Tensor]], Values]
 
 _NOTHING, _DATA, _DIRECTION = range(3)  # what a value depends on, the direction above all
-_NAMES = {_DATA: "the data", _DIRECTION: "the direction"}
+_NAMES = {_DATA: "that depends on the data", _DIRECTION: "that depends on the direction"}
 _READING = (Tensor.tolist, Tensor.numpy, Tensor.__array__)
 
 
@@ -39,7 +39,10 @@ class NotRecordable(RuntimeError):
 
 @dataclass(frozen=True, eq=False)
 class Recording:
-    """``run(tensors, prepare(given))`` repeats the function for others of the same shapes."""
+    """``run(tensors, prepare(given))`` repeats the function for others of the same shapes.
+
+    ``first`` is what the direction does not reach, ``second`` the rest, ``graph`` its operations.
+    """
 
     first: Callable[..., Sequence[Tensor]]
     second: Callable[..., Values]
@@ -178,11 +181,11 @@ class _Recorder(TorchDispatchMode):
         if self._begins_at_data and torch.Tag.nondeterministic_seeded in func.tags:
             raise NotRecordable(f"{func} draws random numbers")
         if on > _NOTHING and torch.Tag.data_dependent_output in func.tags:
-            raise NotRecordable(f"{func} takes a number out of a tensor of {_NAMES[on]}")
+            raise NotRecordable(f"{func} takes a number out of a tensor {_NAMES[on]}")
         if on > _NOTHING and torch.Tag.dynamic_output_shape in func.tags:
             masks = [x for x in _tensors(args[1:]) if x.dtype in (torch.bool, torch.uint8)]
             if func is not torch.ops.aten.index.Tensor or any(map(self.depends, masks)):
-                raise NotRecordable(f"{func} has a result whose shape depends on {_NAMES[on]}")
+                raise NotRecordable(f"{func} has a result of a shape {_NAMES[on]}")
         for x in read:
             if self.depends(x) < self._overwritten.get(_address(x), _NOTHING):
                 raise NotRecordable(f"{func} reads memory that was overwritten through a view")
@@ -247,7 +250,7 @@ class _Reading(TorchFunctionMode):
     ) -> Any:
         if func in _READING and self._recorder.depends(args[0]):
             on = _NAMES[self._recorder.depends(args[0])]
-            raise NotRecordable(f"{func.__name__} takes numbers out of a tensor of {on}")
+            raise NotRecordable(f"{func.__name__} takes numbers out of a tensor {on}")
         return func(*args, **({} if kwargs is None else kwargs))
 
 
