@@ -206,6 +206,7 @@ class Law(SpectralMeasure):
         return x, np.maximum.accumulate(np.asarray(self.cdf(x), float))
 
     def _cdf_and_density(self, x: Array) -> tuple[Array, Array]:
+        """For a step of Newton's method; a law may have both from one solution."""
         return np.asarray(self.cdf(x), float), np.asarray(self.density(x), float)
 
     def quantile(self, p: Any) -> Any:

@@ -210,7 +210,7 @@ REFUSED = {
     "an array": (lambda f, x: f * x.detach().numpy().max(), "numpy takes numbers out"),
     "a shape": (
         lambda f, x: f + f[x[:, 0] > x[:, 0].min()].mean(),
-        "a result whose shape depends on the data",
+        "of a shape that depends on the data",
     ),
     "noise": (lambda f, x: f + 0 * torch.randn(3, dtype=F64), "draws random numbers"),
 }
