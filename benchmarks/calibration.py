@@ -6,9 +6,8 @@
 
 Prints a table and writes benchmarks/results/calibration.md after every row. The spectra have known
 parameters. Those of GOE and Wishart matrices come from the tridiagonal models, exact at any side;
-all others from matrices of the stated side, built entry by entry and diagonalised, seen either
-whole or by the Lanczos coefficients of random vectors. None of them uses the sampler by which a fit
-calibrates itself at sides above 256.
+all others from matrices of the stated side, built here entry by entry and diagonalised, seen either
+whole or by the Lanczos coefficients of random vectors: not by the samplers of the package.
 """
 
 # ruff: noqa: E402 - the number of threads is set before NumPy is loaded
@@ -48,6 +47,7 @@ class Case:
     side: int
     steps: int = 0  # of Lanczos; 0: all eigenvalues
     probes: int = 4
+    matrix: Callable[[int, np.random.Generator], np.ndarray] | None = None  # or a tridiagonal model
 
     @property
     def instrument(self) -> str:
@@ -55,16 +55,17 @@ class Case:
 
     def measure(self, seed: int) -> rm.DiscreteMeasure | rm.LanczosMeasure:
         law, rng = self.family(**self.truth), np.random.default_rng([self.side, self.steps, seed])
+        whole = self.matrix and np.linalg.eigvalsh(self.matrix(self.side, rng))
         if not self.steps:
-            return rm.DiscreteMeasure.from_eigenvalues(law.sample(self.side, rng))
-        if law.ensemble is not None:
-            a, b = law.sample_jacobi(self.steps, self.side, rng, self.probes)
+            values = law.sample(self.side, rng) if whole is None else whole
+            return rm.DiscreteMeasure.from_eigenvalues(values)
+        if whole is None:
+            a, b = law.sample_jacobi(self.steps + 1, self.side, rng, self.probes)
         else:
-            values = law.sample(self.side, rng)
             weights = rng.standard_normal((self.probes, self.side)) ** 2
-            pairs = [jacobi.from_quadrature(values, w / w.sum(), self.steps) for w in weights]
+            pairs = [jacobi.from_quadrature(whole, w / w.sum(), self.steps + 1) for w in weights]
             a, b = (np.array([pair[k] for pair in pairs]) for k in (0, 1))
-        return rm.LanczosMeasure(a, b, np.zeros(self.probes), self.side)
+        return rm.LanczosMeasure(a[:, :-1], b[:, :-1], b[:, -1], self.side)
 
 
 def covariance(ratio: float, small: float, large: float) -> rm.Law:
@@ -75,6 +76,23 @@ def wigner(variance: float, low: float, high: float) -> rm.Law:
     return rm.DeformedWigner(rm.DiscreteMeasure([low, high], [0.6, 0.4]), variance)
 
 
+def two_values(side: int, low: float, high: float) -> np.ndarray:
+    return np.repeat([low, high], [round(0.6 * side), side - round(0.6 * side)])
+
+
+def covariance_matrix(side: int, rng: np.random.Generator) -> np.ndarray:
+    """XᵀX/samples, X (samples, side) of independent rows with the two variances."""
+    samples = round(side / TWO["ratio"])
+    x = rng.standard_normal((samples, side)) * np.sqrt(two_values(side, TWO["small"], TWO["large"]))
+    return x.T @ x / samples
+
+
+def wigner_matrix(side: int, rng: np.random.Generator) -> np.ndarray:
+    """The two values on the diagonal, and a symmetric matrix of entries of variance v/side."""
+    x = rng.standard_normal((side, side)) * np.sqrt(LEVELS["variance"] / (2 * side))
+    return x + x.T + np.diag(two_values(side, LEVELS["low"], LEVELS["high"]))
+
+
 SEMICIRCLE = {"variance": 1.7, "mean": 0.43}
 WHITE = {"ratio": 0.43, "variance": 1.7}
 WIDE = {"ratio": 2.5, "variance": 1.7}
@@ -83,13 +101,13 @@ LEVELS = {"variance": 0.3, "low": -1.0, "high": 1.0}
 CASES = [
     Case("semicircle", rm.Semicircle, SEMICIRCLE, 100_000, 32),
     Case("Marchenko–Pastur", rm.MarchenkoPastur, WHITE, 100_000, 32),
-    Case("sample covariance, two atoms", covariance, TWO, 400, 20),
-    Case("deformed Wigner, two atoms", wigner, LEVELS, 400, 20),
+    Case("sample covariance, two atoms", covariance, TWO, 400, 20, matrix=covariance_matrix),
+    Case("deformed Wigner, two atoms", wigner, LEVELS, 400, 20, matrix=wigner_matrix),
     Case("semicircle", rm.Semicircle, SEMICIRCLE, 300),
     Case("Marchenko–Pastur", rm.MarchenkoPastur, WHITE, 300),
     Case("Marchenko–Pastur, singular", rm.MarchenkoPastur, WIDE, 300),
-    Case("deformed Wigner, two atoms", wigner, LEVELS, 200),
-    Case("sample covariance, two atoms", covariance, TWO, 200),
+    Case("deformed Wigner, two atoms", wigner, LEVELS, 200, matrix=wigner_matrix),
+    Case("sample covariance, two atoms", covariance, TWO, 200, matrix=covariance_matrix),
 ]
 
 

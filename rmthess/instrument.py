@@ -19,8 +19,12 @@ draws) than by matching the quantiles of the Gauss rules, because every depth is
 independent look at the same two edges.
 
 A distance adds up all depths and drowns what shows in few of them. So a verdict also looks at the
-first modified moments ∫ p_k dν, p_k the orthonormal polynomials of the law in question: they
-vanish if the law is true, with independent errors of one size (theory/lanczos.md).
+first moments against the law in question. Of a Lanczos run the modified moments ∫ p_k dν, p_k the
+law's orthonormal polynomials: they vanish if the law is true, with independent errors of one size
+(theory/lanczos.md). Of eigenvalues √2 ∫ cos(k π F) dν, F the law's cdf: beyond an edge and in a gap
+polynomials explode, and where they are clipped they favour the law that was fitted to the data (two
+times 500 fits of deformed Wigner matrices: p-values are uniform with a Kolmogorov–Smirnov p of .002
+and .07; by cosines of .6 and .3).
 """
 
 from __future__ import annotations
@@ -69,7 +73,7 @@ class Instrument(ABC):
 
     The Euclidean norm of a difference is a distance in the units of the eigenvalues. ``dim`` is the
     side of the matrix, or None: then nothing can be said about finite-size fluctuations. Moments
-    are those of degree 1 to K in the orthonormal polynomials of a law called ``reference``.
+    are K numbers that are 0 where the spectrum is that of a law called ``reference``.
     """
 
     dim: float | None
@@ -169,25 +173,14 @@ class EigenvalueInstrument(Instrument):
         return np.asarray(law.quantile(self.levels), float)
 
     def _moments(self, reference: Law, nodes: Array) -> Array:
-        """Of one spectrum (n,), or of many (draws, n).
-
-        An eigenvalue beyond the law counts as its edge: outside, a p_k of high degree explodes, and
-        one stray draw would hide every departure.
-        """
-        nodes = np.clip(nodes, *reference.breakpoints[[0, -1]])
-        degrees = min(_DEGREES, nodes.shape[-1] - 1)
-        alpha, beta = limit_chain(reference, degrees + 1, self.dim)
-        # the chain of a single atom: p_k(x) is what the recurrence makes of the 1 x 1 matrix x
-        values = modified_moments(nodes[..., None], np.empty((*nodes.shape, 0)), alpha[:-1], beta)
-        return np.asarray(np.einsum("n,...nk->...k", self.seen.weights, values))
+        return _waves(nodes, self._quantiles(reference), self.levels, self.seen.weights)
 
 
 @dataclass(frozen=True, eq=False)
 class LogInstrument(Instrument):
     """Every eigenvalue was computed: coordinates are quantiles of log10 λ given λ > ``floor``.
 
-    ``seen`` on that axis, at levels ``chosen`` of many. Moments are those of √2 cos(k π F), F the
-    cdf of the law in question: polynomials would see nothing but the ends of a bulk without edges.
+    ``seen`` on that axis, at levels ``chosen`` of many.
     """
 
     seen: DiscreteMeasure
@@ -524,9 +517,15 @@ def _log_quantiles(law: Law, floor: float, levels: Array) -> Array:
     return np.asarray(np.log10(np.maximum(values, floor if floor > 0 else 1e-300)))
 
 
-def _waves(logs: Array, expected: Array, levels: Array, weights: Array) -> Array:
-    """√2 ∫ cos(k π F) over ``logs`` (..., n), k = 1, 2, ..., F the cdf with quantiles expected."""
-    share = np.interp(logs, expected, levels)
+def _waves(nodes: Array, expected: Array, levels: Array, weights: Array) -> Array:
+    """√2 ∫ cos(k π F) over ``nodes`` (..., n), k = 1, 2, ..., F the cdf with quantiles expected.
+
+    At an atom the middle of its jump, on whichever side of it roundings lie.
+    """
+    near = 1e-9 * float(np.ptp(expected))
+    share = (
+        np.interp(nodes - near, expected, levels) + np.interp(nodes + near, expected, levels)
+    ) / 2
     degree = np.arange(1, min(_DEGREES, levels.size - 1) + 1)
     waves = np.sqrt(2) * np.cos(np.pi * share[..., None] * degree)
     return np.asarray(np.einsum("n,...nk->...k", weights, waves))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,20 @@ class Problem:
 
     def law(self, values: Array) -> Law:
         return self.family(**self.named(values), **self.fixed)
+
+    def multiple(self, values: Array) -> Law:
+        """The same law, as a multiple of the last one where nothing but its scale is another."""
+        name = getattr(self.family, "scale_parameter", None)
+        if name is None or name not in self.free:
+            return self.law(values)
+        place = self.free.index(name)
+        unit = values.copy()
+        unit[place] = 1.0
+        return self._unit(tuple(unit)).dilate(values[place])
+
+    @cached_property
+    def _unit(self) -> Callable[[tuple[float, ...]], Law]:
+        return lru_cache(maxsize=2)(lambda values: self.law(np.array(values)))
 
     @property
     def bounds(self) -> tuple[Array, Array]:
@@ -178,7 +192,7 @@ def nearest(task: Problem, instrument: Instrument, observed: Array, begin: Array
     @lru_cache(maxsize=2)  # the minimiser asks for the slopes where it has just been
     def at(point: tuple[float, ...]) -> Array:
         try:
-            expected = instrument.expect(task.law(np.array(point)))
+            expected = instrument.expect(task.multiple(np.array(point)))
         except ValueError:  # a step out of the family's range: the minimiser takes a shorter one
             return np.full(observed.shape, np.inf)
         return np.asarray((expected - observed) / task.unit)
@@ -187,11 +201,11 @@ def nearest(task: Problem, instrument: Instrument, observed: Array, begin: Array
         return at(tuple(values))
 
     def descend(values: Array) -> Any:
-        # A cost that falls by less than 1e-5 of itself falls by the roundings of its slopes, for as
-        # many steps as it took to get there (log-normal populations through Lanczos).
+        # A cost that falls by less than 1e-4 of itself moves parameters by less than a tenth of
+        # their errors, and may do so for as many steps as it took to get there.
         return least_squares(
             misfit, np.clip(values, low, high), _jacobian(misfit, low, high, begin),
-            bounds=(low, high), x_scale="jac", xtol=1e-6, ftol=1e-5, gtol=1e-12,
+            bounds=(low, high), x_scale="jac", xtol=1e-6, ftol=1e-4, gtol=1e-12,
         )  # fmt: skip
 
     solution = descend(begin)
@@ -235,11 +249,12 @@ def _jacobian(
 
 
 def _ends(task: Problem, values: Array, low: Array, high: Array, begin: Array) -> tuple[str, ...]:
-    """Parameters at an end of their range, to 1e-5 of it where it is finite."""
+    """Parameters at an end of their range, to 1e-5 of it where it is finite; at 0, to 1e-6 of where
+    they began."""
     finite = np.isfinite(low) & np.isfinite(high)
     width = np.where(finite, high, 0.0) - np.where(finite, low, 0.0)
     sizes = [np.maximum(width, np.where(np.isfinite(end), np.abs(end), 0.0)) for end in (low, high)]
-    bottom = low + np.maximum(1e-5 * sizes[0], 1e-9 * np.abs(begin))
+    bottom = low + np.maximum(1e-5 * sizes[0], 1e-6 * np.abs(begin))
     top = high - 1e-5 * sizes[1]
     at = (values <= bottom) | (values >= top)
     return tuple(name for name, close in zip(task.free, at, strict=True) if close)

@@ -15,7 +15,7 @@ For GOE and Wishart matrices ``sample_jacobi`` of the law is exact and needs non
 from __future__ import annotations
 
 import warnings
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,31 +23,42 @@ from scipy.fft import dst
 
 from rmthess import jacobi
 from rmthess.jacobi import Coefficients
-from rmthess.laws.law import Law
+from rmthess.laws.law import AffineLaw, Law
 from rmthess.laws.sample_covariance import SampleCovariance
 from rmthess.measure import DiscreteMeasure
 
 Array = NDArray[np.float64]
 
 SIDE = 256  # of the small matrices
+_WHOLE = 512  # side up to which matrices are drawn as they are: 10 to 20 ms each
 _FEW = 8  # variances of a population: each is a group of eigenvalues
 _SINGLE = 4000  # eigenvalues up to here are drawn one by one
+_FEWER = 1000  # where some intervals are thin
 _CELLS = 24  # quadrature nodes a step beyond: cells far finer than m steps resolve
 
 
 def limit_chain(law: Law, steps: int, dim: float | None) -> Coefficients:
     """law.jacobi(steps); at side ``dim``, where some interval holds next to no eigenvalue, that of
-    the dim quantiles.
+    the dim quantiles, in cells.
 
     A heavy-tailed law ends in intervals of less than one eigenvalue. Its own coefficients know
     them, and are those of no matrix. Of a law about to split the last digits may be missing: their
     1e-6 is far below what any matrix scatters.
     """
+    if isinstance(law, AffineLaw) and law.scale > 0:  # of a multiple, the multiple
+        a, b = _limit_chain(law.base, steps, dim)
+        return law.scale * a + law.offset, law.scale * b
+    return _limit_chain(law, steps, dim)
+
+
+@lru_cache(maxsize=4)
+def _limit_chain(law: Law, steps: int, dim: float | None) -> Coefficients:
     if dim is None or not _thin(law, steps, dim):
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Jacobi coefficients converged to")
             return law.jacobi(steps)
-    sizes, levels = _cells(law, steps, dim)
+    bulk = Continuum(law)
+    sizes, levels = _with_atoms(bulk, _graded(dim * bulk.mass, steps), dim)
     return jacobi.from_quadrature(law.quantile(levels), sizes / sizes.sum(), steps)
 
 
@@ -61,28 +72,52 @@ def _thin(law: Law, steps: int, dim: float) -> bool:
 
 
 def _cells(law: Law, steps: int, dim: float) -> tuple[Array, Array]:
-    """Sizes and levels of single eigenvalues; beyond 4000 of the cells of a quadrature.
-
-    Where intervals are thin, of the 1000 least and largest singly, and of 2000 cells between. An
-    atom is one cell of its mass: a count would stand still between two whole numbers.
-    """
+    """Sizes and levels of single eigenvalues; beyond 4000 of the cells of a quadrature, or, where
+    intervals are thin, beyond 1000 of cells that grow inwards."""
     bulk = Continuum(law)
     many = dim * bulk.mass
-    if many > _SINGLE and not _thin(law, steps, dim):
-        nodes, masses = law.quadrature(_CELLS * steps)
-        order = np.argsort(nodes)
-        masses = masses[order][masses[order] > 0]
-        masses /= masses.sum()
-        return dim * masses, np.cumsum(masses) - masses / 2
-    if many <= _SINGLE:  # what is over a whole number goes to the middle: no jump at the next one
-        left = int(many) // 2
-        over = many - int(many)
-        middle = [over] if over > 1e-9 else []
-        sizes = np.concatenate([np.ones(left), middle, np.ones(int(many) - left)])
-    else:
-        single, cells = np.ones(_SINGLE // 4), _SINGLE // 2
-        sizes = np.concatenate([single, np.full(cells, (many - 2 * single.size) / cells), single])
-    levels = bulk.whole((np.cumsum(sizes) - sizes / 2) / many)
+    if many <= _FEWER:
+        return _with_atoms(bulk, _singles(many), dim)
+    if _thin(law, steps, dim):
+        return _with_atoms(bulk, _graded(many, steps), dim)
+    if many <= _SINGLE:
+        return _with_atoms(bulk, _singles(many), dim)
+    nodes, masses = law.quadrature(_CELLS * steps)
+    order = np.argsort(nodes)
+    masses = masses[order][masses[order] > 0]
+    masses /= masses.sum()
+    return dim * masses, np.cumsum(masses) - masses / 2
+
+
+def _singles(many: float) -> Array:
+    """Cells of one eigenvalue; what is over a whole number goes to the middle: no jump at the next
+    one."""
+    left = int(many) // 2
+    over = many - int(many)
+    middle = [over] if over > 1e-9 else []
+    return np.concatenate([np.ones(left), middle, np.ones(int(many) - left)])
+
+
+def _graded(many: float, steps: int) -> Array:
+    """Sizes of cells that grow inwards by an octave in steps/2 of them, after as many singles.
+
+    Quantiles of the Gauss rules of log-normal and power-law covariances (sides 400 to 1e5, 64 and
+    100 steps) are off by at most 3e-4 decades; matrices scatter by 1e-2.
+    """
+    few = max(32, steps // 2)
+    sizes = 2.0 ** (np.maximum(np.arange(100 * few) - few + 1, 0) / few)
+    upto = np.minimum(np.cumsum(sizes), many / 2)
+    half = np.diff(upto, prepend=0.0)
+    half = half[half > 1e-9]
+    return np.concatenate([half, half[::-1]])
+
+
+def _with_atoms(bulk: Continuum, sizes: Array, dim: float) -> tuple[Array, Array]:
+    """Sizes and levels of cells of the continuous part and of the atoms, ascending.
+
+    An atom is one cell of its mass: a count would stand still between two whole numbers.
+    """
+    levels = bulk.whole((np.cumsum(sizes) - sizes / 2) / sizes.sum())
     order = np.argsort(np.concatenate([levels, bulk.middles]))
     both = np.concatenate([sizes, dim * bulk.masses]), np.concatenate([levels, bulk.middles])
     return both[0][order], both[1][order]
@@ -141,11 +176,10 @@ def sample_spectra(
 ) -> Array:
     """Eigenvalues (count, n) at the ``levels`` (n,) of ``count`` random matrices of side ``dim``.
 
-    Quantiles of the law plus deviations: those of a matrix of side at most 256 at the nearest
-    level, in units of the local mean spacing 1/(dim ρ), or in ranks where an eigenvalue has crossed
-    a gap; an atom stays where it is. Where that is the true side they are exact. (Interpolated
-    between levels they would lose variance: 16 sample covariances of side 400 lay 10% farther from
-    their fits than expected, now 3 ± 4%.) ``single`` eigenvalues also move by what a small
+    Exact up to a side of 512. Beyond it quantiles of the law plus deviations: those of a matrix of
+    side 256 at the nearest level, in units of the local mean spacing 1/(dim ρ), or in ranks where
+    an eigenvalue has crossed a gap; an atom stays where it is. (At a side of 400, 500 sample
+    covariances lay 3.2 ± 0.6% farther from their fits than such draws; than exact ones -0.7 ± 0.7%.) ``single`` eigenvalues also move by what a small
     matrix does not know. Raises NotImplementedError for a law without an ensemble.
     """
     bulk = Continuum(law)
@@ -179,13 +213,13 @@ def sample_spectra(
 
 
 def _small_side(bulk: Continuum, dim: float) -> int:
-    """Below 256 a side of nearly as whole numbers as the true one, from which a matrix was made.
+    """The true side up to 512; beyond it one below 256, of nearly as whole numbers as the true one.
 
     Of eigenvalues in atoms and intervals, of samples, and of each variance of a population. Off by
     0.4 of an eigenvalue (256 for 400, shares 0.6 and 0.4) draws of a law with a gap lay half of
     their scatter aside, and its parameters scattered by a tenth too little.
     """
-    if round(dim) <= SIDE:
+    if round(dim) <= _WHOLE:
         return round(dim)
     law = bulk.law
     population = getattr(law, "population", None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from chains import run_of
 
 import rmthess as rm
 from rmthess.families import FAMILIES, discrete_covariance, with_noise
@@ -15,10 +16,10 @@ WHITE = rm.MarchenkoPastur(0.4, 1.7)
 
 def run(law, dim=2000, probes=6, steps=20, seed=0):
     if law.ensemble is not None:
-        a, b = law.sample_jacobi(steps, dim, np.random.default_rng(seed), probes)
+        a, b = law.sample_jacobi(steps + 1, dim, np.random.default_rng(seed), probes)
     else:
-        a, b = (chain[0] for chain in sample_chains(law, steps, dim, probes, 1, seed))
-    return rm.LanczosMeasure(a, b, np.zeros(probes), dim)
+        a, b = (chain[0] for chain in sample_chains(law, steps + 1, dim, probes, 1, seed))
+    return run_of(a, b, dim)
 
 
 def test_held_out_probes_tell_two_atoms_from_one():

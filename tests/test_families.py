@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from chains import run_of
 from scipy.special import ndtri
 
 import rmthess as rm
@@ -60,8 +61,8 @@ def test_a_family_finds_the_parameters_of_its_own_quantiles(name):
 
 
 def chains(law, dim, seed, steps=32, probes=8):
-    a, b = sample_chains(law, steps, dim, probes, 1, seed)
-    return rm.LanczosMeasure(a[0], b[0], np.zeros(probes), dim)
+    a, b = sample_chains(law, steps + 1, dim, probes, 1, seed)
+    return run_of(a[0], b[0], dim)
 
 
 @pytest.mark.parametrize("count", [2, 3])
@@ -98,7 +99,7 @@ def test_a_fixed_atom_stays_where_it_is():
 
 
 def test_eigenvalues_of_a_lognormal_covariance_give_back_its_spread():
-    """Population: the 300 quantiles, one an eigenvalue; the family knows some 40 cells."""
+    """Population: the 300 quantiles, one an eigenvalue; the family knows some 80 cells."""
     population = np.exp(0.8 * ndtri((np.arange(300) + 0.5) / 300))
     x = np.random.default_rng(8).standard_normal((700, 300)) * np.sqrt(population)
     measure = rm.DiscreteMeasure.from_eigenvalues(np.linalg.eigvalsh(x.T @ x / 700))

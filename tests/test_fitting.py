@@ -10,6 +10,7 @@ from functools import cache
 
 import numpy as np
 import pytest
+from chains import run_of
 from scipy.special import multigammaln
 from scipy.stats import kstest
 from test_measure import measured
@@ -222,8 +223,8 @@ def covariance(ratio, small):
 
 
 def through_lanczos(law, dim, seed, steps=24, probes=8):
-    a, b = sample_chains(law, steps, dim, probes, 1, seed)
-    return rm.LanczosMeasure(a[0], b[0], np.zeros(probes), dim)
+    a, b = sample_chains(law, steps + 1, dim, probes, 1, seed)
+    return run_of(a[0], b[0], dim)
 
 
 @pytest.mark.parametrize("dim", [300, 5000])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from chains import run_of
 from test_measure import measured
 
 import rmthess as rm
@@ -18,8 +19,8 @@ def eigenvalue_instrument(values):
 
 
 def lanczos_measure(law=LAW, steps=10, dim=300, probes=3):
-    a, b = law.sample_jacobi(steps, dim, np.random.default_rng(RNG_SEED), probes)
-    return rm.LanczosMeasure(a, b, np.zeros(probes), dim)
+    a, b = law.sample_jacobi(steps + 1, dim, np.random.default_rng(RNG_SEED), probes)
+    return run_of(a, b, dim)
 
 
 # ------------------------------------------------------------------- eigenvalues

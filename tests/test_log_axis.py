@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from chains import run_of
 from scipy.special import ndtri
 from scipy.stats import kstest
 from test_measure import measured
@@ -154,8 +155,8 @@ def test_what_lies_below_the_floor_does_not_touch_the_fit():
 
 
 def white_run(law, seed, dim=2000, steps=40, probes=6):
-    a, b = law.sample_jacobi(steps, dim, np.random.default_rng(seed), probes)
-    return rm.LanczosMeasure(a, b, np.zeros(probes), dim)
+    a, b = law.sample_jacobi(steps + 1, dim, np.random.default_rng(seed), probes)
+    return run_of(a, b, dim)
 
 
 @pytest.mark.slow

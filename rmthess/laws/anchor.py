@@ -47,6 +47,23 @@ class Anchor:
         omega = np.asarray(omega)
         return self.value + omega * (self.slope + omega * self._rise(omega)[0])
 
+    def rise(self, omega: Complex) -> Complex:
+        """K'."""
+        return np.asarray(self._rise(omega)[1])
+
+    def curve(self, omega: Complex) -> Complex:
+        """s + i h with K real to rounding, from h² of absolute accuracy.
+
+        Im K = 0 in this form: h² = s² - (K'(0) + 2 s Re P)/Q with P = Σ p/(ω - t) and
+        Q = Σ p/|ω - t|², which move little with h.
+        """
+        s, square = omega.real, omega.imag**2
+        for _ in range(4):
+            inverse = 1 / ((s[:, None] - self.poles) ** 2 + square[:, None])
+            pull = ((s[:, None] - self.poles) * inverse) @ self._shares
+            square = np.maximum(s**2 - (self.slope + 2 * s * pull) / (inverse @ self._shares), 0.0)
+        return np.asarray(s + 1j * np.sqrt(square))
+
     def turning_point(self, s: Array) -> Array:
         """Zeros of K' to rounding, from zeros of absolute accuracy."""
         if self.slope == 0:

@@ -75,14 +75,22 @@ class LevyLaw(KernelLaw):
         return 1 / omega**2, 0.0
 
     def _argument(self, omega: Any, x: Any) -> Any:
-        """L = log ω + Σ p_j [(log(ω - t_j) - log ω)/t_j² + 1/(t_j(ω - t_j))], p/(2ω²) for t = 0."""
+        """L = log ω + Σ p_j [(log(ω - t_j) - log ω)/t_j² + 1/(t_j(ω - t_j))], p/(2ω²) for t = 0.
+
+        dL = dK/ω: what roundings of ω leave of Im K, which is 0, is taken off. Divided by the rate
+        it would be 1e-8 of the cdf at a rate of 1e-9.
+        """
         poles, residues = self.kernel.poles, self.kernel.residues
         moving = poles != 0
         t, p = poles[moving], residues[moving]
         total = np.angle(omega) * (1 - np.sum(p / t**2))
         total += np.angle(omega[..., None] - t) @ (p / t**2)
-        total += np.imag(1 / (omega[..., None] - t)) @ (p / t)
-        return total + np.imag(residues[~moving].sum() / (2 * omega**2))
+        pulls = np.imag(1 / (omega[..., None] - t))
+        total += pulls @ (p / t)
+        inverse = 1 / np.where(np.imag(omega) > 0, omega, 1.0)  # what follows is 0 on the axis
+        p0 = residues[~moving].sum()
+        rounding = np.imag(omega) + pulls @ p + p0 * np.imag(inverse)
+        return total + p0 / 2 * np.imag(inverse**2) - np.real(inverse) * rounding
 
     def _terms(self) -> Terms:
         """As mpmath sees the doubles of the Lévy triple."""

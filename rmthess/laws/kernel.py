@@ -162,17 +162,22 @@ class Kernel:
         low, high = low[wide] + nearest[:-1][wide], high[wide] - nearest[1:][wide]
         middle = (low + high) / 2
         left, right = np.minimum(low, high), np.maximum(low, high)
+        active = np.arange(middle.size)
         for _ in range(80):  # Newton's method on the derivative, which increases; or bisection
-            inverse = 1 / (middle[:, None] - self.poles)
+            s = middle[active]
+            inverse = 1 / (s[:, None] - self.poles)
             cubes = inverse**3
             falling, bend = cubes @ self.residues, (cubes * inverse) @ self.residues
-            left = np.where(falling > 0, middle, left)
-            right = np.where(falling > 0, right, middle)
-            step = middle + falling / (3 * bend)
-            step = np.where((step > left) & (step < right), step, (left + right) / 2)
-            moved = np.abs(step - middle) > 2e-16 * np.maximum(np.abs(step), np.abs(middle))
-            middle = step
-            if not moved.any():
+            left[active] = a = np.where(falling > 0, s, left[active])
+            right[active] = b = np.where(falling > 0, right[active], s)
+            step = s + falling / (3 * bend)
+            # quadratic convergence: a step of 1e-8 of the way to a pole leaves roundings of it
+            done = np.abs(step - s) * np.abs(inverse).max(axis=1) <= 1e-8
+            step = np.where((step > a) & (step < b), step, np.where(done, s, (a + b) / 2))
+            middle[active] = step
+            done |= b - a <= 4e-16 * np.maximum(np.abs(a), np.abs(b))
+            active = active[~done]
+            if not active.size:
                 break
         return low, middle, high
 
@@ -256,12 +261,28 @@ class Kernel:
                 break
         return np.sqrt(y)
 
+    def curve(self, s: Array) -> tuple[Complex, Array, Array]:
+        """ω = s + i h(s), x = K(ω) and dx/ds = |K'(ω)|²/Re K'(ω): where the support is real."""
+        unit, scaled = self._scaled
+        if scaled is not None:
+            omega, x, rise = scaled.curve(s / unit)
+            return unit * omega, unit * x, rise
+        omega = s + 1j * self.height(s)
+        value, slope = self._value_and_slope(omega)
+        if self._anchor is not None:
+            near = self._anchor.near(omega)
+            omega[near] = self._anchor.curve(omega[near])
+            value[near] = self._anchor(omega[near])
+            slope[near] = self._anchor.rise(omega[near])
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return omega, value.real, np.abs(slope) ** 2 / slope.real
+
     @cached_property
     def _splines(self) -> CubicSpline:
         """ω on every interval as a function of θ, x = middle - half cos θ: analytic in θ."""
         left, right = self.edges[::2], self.edges[1::2]
         start, stop = self.turning_points[::2], self.turning_points[1::2]
-        theta = np.linspace(0, np.pi, int(np.clip(1024 // left.size, 33, _GRID)))
+        theta = np.linspace(0, np.pi, int(np.clip(1024 // left.size, 17, _GRID)))
         share = np.sin(theta / 2)[:, None] ** 2
         s = start + (stop - start) * share
         coarse = s + 1j * self.height(s.ravel()).reshape(s.shape)
@@ -365,6 +386,7 @@ class Kernel:
     def _found(self, x: Array, guess: Complex) -> tuple[Complex, NDArray[np.bool_]]:
         """Where Newton's method leads from a guess, and whether that is ω."""
         omega, done = self._newton(x.astype(complex), guess, 12)
+        omega = np.where(omega.imag < 0, omega.conj(), omega)  # of a real x both are roots
         good = done & (omega.imag > 0)
         doubtful = np.flatnonzero(good & (omega.imag < 1e-3 * self._width))
         good[doubtful] = self._on_curve(omega[doubtful])

@@ -20,7 +20,12 @@ from numpy.typing import NDArray
 from rmthess.arithmetic import arithmetic, plain
 from rmthess.laws.kernel import Kernel, Terms
 from rmthess.laws.law import Interval, Law
-from rmthess.measure import DiscreteMeasure, LanczosMeasure, SpectralMeasure
+from rmthess.measure import (
+    DiscreteMeasure,
+    LanczosMeasure,
+    SpectralMeasure,
+    check_probabilities,
+)
 
 Array = NDArray[np.float64]
 
@@ -116,13 +121,73 @@ class KernelLaw(Law):
         value = self._cumulated(points, finite, self.kernel.solve(finite))
         return np.where(np.isnan(points), np.nan, value)[()]
 
-    def _cdf_and_density(self, x: Array) -> tuple[Array, Array]:
-        """Both from one root."""
-        finite = self._off_atoms(x)
-        omega = self.kernel.solve(finite)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            density = np.imag(self._transform(omega, finite)) / np.pi
-        return self._cumulated(x, finite, omega), density
+    def quantile(self, p: Any) -> Any:
+        """inf{x : cdf(x) >= p}, by Newton's method along the curve ω(x + i0) = s + i h(s).
+
+        There x and cdf are explicit functions of s: no equation K(ω) = x is solved. On each
+        interval of the support s = start + width sin²(θ/2), in a bracket of tabulated levels.
+        """
+        p = check_probabilities(p)
+        flat, edges = p.ravel(), self.kernel.edges
+        theta, levels = self._levels
+        count, ends = theta.size, levels[:, -1]
+        found = np.empty(flat.shape)
+        j = np.minimum(np.searchsorted(ends, flat), ends.size - 1)
+        inside = (flat > levels[j, 0]) & (flat <= ends[j])
+        row = np.flatnonzero(inside)
+        k = np.searchsorted(levels.ravel(), flat[row])
+        k = np.clip(k, j[row] * count + 1, (j[row] + 1) * count - 1)
+        found[row] = self._between(flat[row], j[row], k - j[row] * count)
+        places = np.sort(np.concatenate([edges[::2], [float(place) for place, _ in self.atoms]]))
+        reached = np.maximum.accumulate(np.asarray(self.cdf(places), float))
+        at = np.searchsorted(reached, flat[~inside])
+        jumps = np.append(places, self.breakpoints[-1])[at]
+        found[~inside] = np.where(flat[~inside] == 0, self.breakpoints[0], jumps)
+        return found.reshape(p.shape)[()]
+
+    @cached_property
+    def _levels(self) -> tuple[Array, Array]:
+        """θ (count,) from 0 to π, and the cdf there on every interval (intervals, count)."""
+        left, right = self.kernel.edges[::2], self.kernel.edges[1::2]
+        theta = np.linspace(0, np.pi, int(np.clip(1024 // left.size, 8, 64)) + 1)
+        shape = (left.size, theta.size - 2)
+        j = np.repeat(np.arange(left.size), shape[1])
+        _, inner, _ = self._along(j, np.tile(theta[1:-1], left.size))
+        levels = np.column_stack([self.cdf(left), inner.reshape(shape), self.cdf(right)])
+        return theta, np.maximum.accumulate(levels.ravel()).reshape(levels.shape)
+
+    def _along(self, j: NDArray[np.intp], theta: Array) -> tuple[Array, Array, Array]:
+        """x, cdf and d cdf/dθ at θ on interval j of the support."""
+        start = self.kernel.turning_points[2 * j]
+        width = self.kernel.turning_points[2 * j + 1] - start
+        omega, x, rise = self.kernel.curve(start + width * np.sin(theta / 2) ** 2)
+        x = np.clip(x, self.kernel.edges[2 * j], self.kernel.edges[2 * j + 1])
+        density = np.imag(self._transform(omega, x)) / np.pi
+        return x, self._cumulated(x, x, omega), density * rise * width / 2 * np.sin(theta)
+
+    def _between(self, p: Array, j: NDArray[np.intp], k: NDArray[np.intp]) -> Array:
+        """Quantiles on intervals j, between the tabulated θ_{k-1} and θ_k."""
+        theta, levels = self._levels
+        low, high = theta[k - 1], theta[k]
+        share = (p - levels[j, k - 1]) / (levels[j, k] - levels[j, k - 1])
+        at, found = low + (high - low) * share, np.empty(p.shape)
+        active, last = np.arange(p.size), np.full(p.size, np.inf)
+        for _ in range(100):
+            found[active], reached, slope = self._along(j[active], at)
+            error = reached - p[active]
+            low, high = np.where(error < 0, at, low), np.where(error < 0, high, at)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                step = at - error / slope
+            newton, error = (step > low) & (step < high), np.abs(error)
+            # arrived, or within the roundings of the cdf, or of θ
+            done = (error <= 1e-15) | ((error <= 1e-9) & (error >= last / 2))
+            done |= (np.abs(step - at) <= 4e-16 * at) | (high - low <= 4e-16 * high)
+            at = np.where(newton, step, (low + high) / 2)[~done]
+            last, low, high = np.where(newton, error, np.inf)[~done], low[~done], high[~done]
+            active = active[~done]
+            if not active.size:
+                break
+        return found
 
     def _off_atoms(self, points: Array) -> Array:
         """Points where the cdf is the same: within reach, and to that side of an atom."""

@@ -217,6 +217,7 @@ class Law(SpectralMeasure):
         k = np.minimum(np.searchsorted(table, flat), points.size - 1)
         low, high = points[np.maximum(k - 1, 0)], points[k]
         x, active = (low + high) / 2, np.flatnonzero(low < high)
+        last = np.full(active.size, np.inf)  # error before a step of Newton's method
         for _ in range(100):
             at = x[active]
             reached, density = self._cdf_and_density(at)
@@ -226,11 +227,14 @@ class Law(SpectralMeasure):
             with np.errstate(divide="ignore", invalid="ignore"):
                 step = at - error / density
             # a step within the roundings of the cdf may well leave the bracket
-            done = (np.abs(error) <= 1e-15) & (np.abs(step - at) <= 1e-13 * np.ptp(points))
+            error = np.abs(error)
+            done = (error <= 1e-15) & (np.abs(step - at) <= 1e-13 * np.ptp(points))
+            done |= (error <= 1e-9) & (error >= last / 2)  # or no longer come nearer
+            done |= np.abs(step - at) <= 4e-16 * np.abs(at)
             done |= b - a <= 4e-16 * np.maximum(np.abs(a), np.abs(b))
-            step = np.where((step > a) & (step < b), step, (a + b) / 2)
-            x[active] = np.where(done, at, step)
-            active = active[~done]
+            inside = (step > a) & (step < b)
+            x[active] = np.where(done, at, np.where(inside, step, (a + b) / 2))
+            last, active = np.where(inside, error, np.inf)[~done], active[~done]
             if not active.size:
                 break
         x = np.where(x >= high, high, x)

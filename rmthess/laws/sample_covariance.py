@@ -22,8 +22,6 @@ from rmthess.measure import SpectralMeasure, check_order
 
 Array = NDArray[np.float64]
 
-_MANY = 16  # samples for each eigenvalue, beyond which they are not drawn one by one
-
 
 @dataclass(frozen=True)
 class SampleCovariance(KernelLaw):
@@ -135,7 +133,7 @@ class SampleCovariance(KernelLaw):
             raise ValueError(
                 f"sampling needs a population that is not negative, got {scale.min():g}"
             )
-        if samples > _MANY * side:  # the triangle of Bartlett (1933): XᵀX = LLᵀ, whatever samples
+        if samples >= side:  # the triangle of Bartlett (1933): XᵀX = LLᵀ, whatever samples
             factor = np.tril(rng.standard_normal((side, side)), -1)
             np.fill_diagonal(factor, np.sqrt(rng.chisquare(samples - np.arange(side))))
             data = factor.T * np.sqrt(scale)
