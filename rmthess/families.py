@@ -45,10 +45,11 @@ _SINGULAR = 0.02  # unless more than this share of the spectrum cannot be told f
 class Family:
     """law(**parameters) -> Law, with the open ``bounds`` of each parameter.
 
-    A fit begins at ``moment_estimate(measure)``, a closed form, or searches ``box(measure)``, the
-    ranges that are worth looking at. ``ordered`` gives one of several equal sets of parameters a
-    canonical form: the atoms of a population ascend. ``rank_parameter`` names the one that is
-    dim/rank where a matrix is singular: all its eigenvalues tell it, by counting.
+    A fit begins at ``moment_estimate(measure)``, a closed form, or at ``cut_estimate(measure)``,
+    for a measure whose low end was not seen, whichever law is nearer; or it searches
+    ``box(measure)``, the ranges that are worth looking at. ``ordered`` gives one of several equal
+    sets of parameters a canonical form: the atoms of a population ascend. ``rank_parameter`` names
+    the one that is dim/rank where a matrix is singular: all its eigenvalues tell it, by counting.
     ``scale_parameter`` names one of which every law is a multiple.
 
     >>> FAMILIES["marchenko_pastur"](ratio=0.5, variance=2.0)
@@ -64,6 +65,7 @@ class Family:
     likelihood_estimate: Callable[[Array], Parameters] | None = None
     rank_parameter: str | None = None
     scale_parameter: str | None = None
+    cut_estimate: Callable[[SpectralMeasure], Parameters] | None = None
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -200,25 +202,32 @@ def _white_logarithms(ratio: float) -> tuple[float, float]:
 
 
 def _lognormal_start(measure: SpectralMeasure) -> Parameters:
+    logs, weights, ratio = _logarithms(measure)
+    mean = float(weights @ logs)
+    return _lognormal(ratio, mean, float(weights @ (logs - mean) ** 2))
+
+
+def _lognormal_cut(measure: SpectralMeasure) -> Parameters:
     """By the mean and variance of a normal distribution that is cut at the least logarithm.
 
-    Lanczos does not resolve what is small. Above a cut at α deviations, h = φ(α)/(1 - Φ(α)) and
-    variance/(mean - cut)² = (1 + α h - h²)/(h - α)²: Cohen, Ann. Math. Stat. 21 (1950).
+    Above a cut at α deviations, with h = φ(α)/(1 - Φ(α)), variance/(mean - cut)² is
+    (1 + α h - h²)/(h - α)²: Cohen, Ann. Math. Stat. 21 (1950).
     """
     logs, weights, ratio = _logarithms(measure)
-    shift, added = _white_logarithms(ratio)
     mean, cut = float(weights @ logs), float(logs[0])
     share = float(weights @ (logs - mean) ** 2) / max(mean - cut, 1e-300) ** 2
     alpha = np.linspace(-8.0, 1.0, 901)
     hazard = np.exp(-(alpha**2) / 2) / np.sqrt(2 * np.pi) / ndtr(-alpha)
     place = float(np.interp(share, (1 + alpha * hazard - hazard**2) / (hazard - alpha) ** 2, alpha))
     deviation = (mean - cut) / (float(np.interp(place, alpha, hazard)) - place)
-    spread = float(np.sqrt(max(deviation**2 - added, 0.04)))
-    return {
-        "ratio": ratio,
-        "scale": float(np.exp(cut - place * deviation - shift)),
-        "spread": spread,
-    }
+    return _lognormal(ratio, cut - place * deviation, deviation**2)
+
+
+def _lognormal(ratio: float, mean: float, variance: float) -> Parameters:
+    """Of a population behind a spectrum whose logarithms have this mean and variance."""
+    shift, added = _white_logarithms(ratio)
+    spread = float(np.sqrt(max(variance - added, 0.04)))
+    return {"ratio": ratio, "scale": float(np.exp(mean - shift)), "spread": spread}
 
 
 def _power_law_start(measure: SpectralMeasure) -> Parameters:
@@ -256,7 +265,7 @@ def lognormal_covariance(side: int = SIDE) -> Family:
     bounds = {**_COVARIANCE, "spread": (0.0, np.inf)}
     return Family(
         "lognormal_covariance", law, bounds, _lognormal_start, rank_parameter="ratio",
-        scale_parameter="scale",
+        scale_parameter="scale", cut_estimate=_lognormal_cut,
     )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ of the instrument.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
@@ -107,8 +107,10 @@ def begin_at(
     if missing:
         estimate = getattr(task.family, "moment_estimate", None)
         box = getattr(task.family, "box", None)
+        cut = getattr(task.family, "cut_estimate", None)
         if estimate is not None:
-            found = {**estimate(measure), **start}
+            guesses = [{**each(measure), **start} for each in (estimate, cut) if each is not None]
+            found = dict(_nearer(task, instrument, guesses))
         elif box is not None:
             found = {**task.named(_search(task, instrument, box(measure))), **start}
         else:
@@ -118,6 +120,22 @@ def begin_at(
         raise ValueError(f"start must be finite, got {task.named(values)}")
     task.law(values)  # a start outside the range is the caller's to mend
     return values
+
+
+def _nearer(
+    task: Problem, instrument: Instrument, guesses: Sequence[Mapping[str, float]]
+) -> Mapping[str, float]:
+    """The guess whose law is nearest to the data; the first where there is no other."""
+    if len(guesses) == 1:
+        return guesses[0]
+    observed, distances = instrument.observe(), []
+    for guess in guesses:
+        try:
+            expected = instrument.expect(task.law(np.array([guess[name] for name in task.free])))
+            distances.append(float(np.linalg.norm(expected - observed)))
+        except ValueError:
+            distances.append(np.inf)
+    return guesses[int(np.argmin(distances))]
 
 
 def _search(task: Problem, instrument: Instrument, box: Mapping[str, tuple[float, float]]) -> Array:
@@ -201,11 +219,12 @@ def nearest(task: Problem, instrument: Instrument, observed: Array, begin: Array
         return at(tuple(values))
 
     def descend(values: Array) -> Any:
-        # A cost that falls by less than 1e-4 of itself moves parameters by less than a tenth of
-        # their errors, and may do so for as many steps as it took to get there.
+        # A cost that falls by less than 1e-5 of itself falls by the roundings of its slopes, for as
+        # many steps as it took to get there (log-normal populations through Lanczos). At 1e-4 the
+        # descent would stop, and say that it has converged, in a bent valley that goes on.
         return least_squares(
             misfit, np.clip(values, low, high), _jacobian(misfit, low, high, begin),
-            bounds=(low, high), x_scale="jac", xtol=1e-6, ftol=1e-4, gtol=1e-12,
+            bounds=(low, high), x_scale="jac", xtol=1e-6, ftol=1e-5, gtol=1e-12,
         )  # fmt: skip
 
     solution = descend(begin)
@@ -249,12 +268,11 @@ def _jacobian(
 
 
 def _ends(task: Problem, values: Array, low: Array, high: Array, begin: Array) -> tuple[str, ...]:
-    """Parameters at an end of their range, to 1e-5 of it where it is finite; at 0, to 1e-6 of where
-    they began."""
+    """Parameters at an end of their range, to 1e-5 of it where it is finite."""
     finite = np.isfinite(low) & np.isfinite(high)
     width = np.where(finite, high, 0.0) - np.where(finite, low, 0.0)
     sizes = [np.maximum(width, np.where(np.isfinite(end), np.abs(end), 0.0)) for end in (low, high)]
-    bottom = low + np.maximum(1e-5 * sizes[0], 1e-6 * np.abs(begin))
+    bottom = low + np.maximum(1e-5 * sizes[0], 1e-9 * np.abs(begin))
     top = high - 1e-5 * sizes[1]
     at = (values <= bottom) | (values >= top)
     return tuple(name for name, close in zip(task.free, at, strict=True) if close)

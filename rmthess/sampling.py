@@ -178,9 +178,10 @@ def sample_spectra(
 
     Exact up to a side of 512. Beyond it quantiles of the law plus deviations: those of a matrix of
     side 256 at the nearest level, in units of the local mean spacing 1/(dim ρ), or in ranks where
-    an eigenvalue has crossed a gap; an atom stays where it is. (At a side of 400, 500 sample
-    covariances lay 3.2 ± 0.6% farther from their fits than such draws; than exact ones -0.7 ± 0.7%.) ``single`` eigenvalues also move by what a small
-    matrix does not know. Raises NotImplementedError for a law without an ensemble.
+    an eigenvalue has crossed a gap; an atom stays where it is. ``single`` eigenvalues also move by
+    what a small matrix does not know. (At a side of 400 a first 500 sample covariances lay 3.2 ±
+    0.6% farther from their fits than such draws do; than exact ones -0.5 ± 0.6%.) Raises
+    NotImplementedError for a law without an ensemble.
     """
     bulk = Continuum(law)
     side = _small_side(bulk, dim)
