@@ -36,7 +36,7 @@ Box = Mapping[str, tuple[float, float]]
 Parameters = Mapping[str, float]
 
 SIDE = 1000  # a population of unbounded support ends where a matrix of this side would
-CELLS = 80  # of a population: 40, at ratios near 0, move a fit by a third of its distance
+CELLS = 80  # of a population; what Lanczos shows of 40 is off by up to a third of a fit's distance
 _START = 0.4  # the ratio that a search for a heavy tail begins at
 _SINGULAR = 0.02  # unless more than this share of the spectrum cannot be told from 0
 

@@ -15,6 +15,7 @@ For GOE and Wishart matrices ``sample_jacobi`` of the law is exact and needs non
 from __future__ import annotations
 
 import warnings
+from collections.abc import Hashable
 from functools import cache, lru_cache, partial
 
 import numpy as np
@@ -39,27 +40,27 @@ _CELLS = 24  # quadrature nodes a step beyond: cells far finer than m steps reso
 
 def limit_chain(law: Law, steps: int, dim: float | None) -> Coefficients:
     """law.jacobi(steps); at side ``dim``, where some interval holds next to no eigenvalue, that of
-    the dim quantiles, in cells.
+    the dim quantiles, beyond 1000 in cells.
 
     A heavy-tailed law ends in intervals of less than one eigenvalue. Its own coefficients know
     them, and are those of no matrix. Of a law about to split the last digits may be missing: their
     1e-6 is far below what any matrix scatters.
     """
-    if isinstance(law, AffineLaw) and law.scale > 0:  # of a multiple, the multiple
-        a, b = _limit_chain(law.base, steps, dim)
+    if isinstance(law, AffineLaw) and law.scale > 0:  # a descent asks for multiples of one law
+        known = isinstance(law.base, Hashable)
+        a, b = (_known_chain if known else limit_chain)(law.base, steps, dim)
         return law.scale * a + law.offset, law.scale * b
-    return _limit_chain(law, steps, dim)
-
-
-@lru_cache(maxsize=4)
-def _limit_chain(law: Law, steps: int, dim: float | None) -> Coefficients:
     if dim is None or not _thin(law, steps, dim):
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Jacobi coefficients converged to")
             return law.jacobi(steps)
-    bulk = Continuum(law)
-    sizes, levels = _with_atoms(bulk, _graded(dim * bulk.mass, steps), dim)
+    sizes, levels = _cells(law, steps, dim)
     return jacobi.from_quadrature(law.quantile(levels), sizes / sizes.sum(), steps)
+
+
+@lru_cache(maxsize=4)
+def _known_chain(law: Law, steps: int, dim: float | None) -> Coefficients:
+    return limit_chain(law, steps, dim)
 
 
 def _thin(law: Law, steps: int, dim: float) -> bool:

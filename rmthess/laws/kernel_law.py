@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from rmthess.arithmetic import arithmetic, plain
 from rmthess.laws.kernel import Kernel, Terms
-from rmthess.laws.law import Interval, Law
+from rmthess.laws.law import Interval, Law, rising_root
 from rmthess.measure import (
     DiscreteMeasure,
     LanczosMeasure,
@@ -141,8 +141,8 @@ class KernelLaw(Law):
         places = np.sort(np.concatenate([edges[::2], [float(place) for place, _ in self.atoms]]))
         reached = np.maximum.accumulate(np.asarray(self.cdf(places), float))
         at = np.searchsorted(reached, flat[~inside])
-        jumps = np.append(places, self.breakpoints[-1])[at]
-        found[~inside] = np.where(flat[~inside] == 0, self.breakpoints[0], jumps)
+        found[~inside] = np.append(places, self.breakpoints[-1])[at]
+        found[flat == 0], found[flat == 1] = self.breakpoints[[0, -1]]  # where the cdf rounds to it
         return found.reshape(p.shape)[()]
 
     @cached_property
@@ -170,23 +170,13 @@ class KernelLaw(Law):
         theta, levels = self._levels
         low, high = theta[k - 1], theta[k]
         share = (p - levels[j, k - 1]) / (levels[j, k] - levels[j, k - 1])
-        at, found = low + (high - low) * share, np.empty(p.shape)
-        active, last = np.arange(p.size), np.full(p.size, np.inf)
-        for _ in range(100):
-            found[active], reached, slope = self._along(j[active], at)
-            error = reached - p[active]
-            low, high = np.where(error < 0, at, low), np.where(error < 0, high, at)
-            with np.errstate(divide="ignore", invalid="ignore"):
-                step = at - error / slope
-            newton, error = (step > low) & (step < high), np.abs(error)
-            # arrived, or within the roundings of the cdf, or of θ
-            done = (error <= 1e-15) | ((error <= 1e-9) & (error >= last / 2))
-            done |= (np.abs(step - at) <= 4e-16 * at) | (high - low <= 4e-16 * high)
-            at = np.where(newton, step, (low + high) / 2)[~done]
-            last, low, high = np.where(newton, error, np.inf)[~done], low[~done], high[~done]
-            active = active[~done]
-            if not active.size:
-                break
+        found = np.empty(p.shape)
+
+        def excess(at: Array, which: NDArray[np.intp]) -> tuple[Array, Array]:
+            found[which], reached, slope = self._along(j[which], at)
+            return reached - p[which], slope
+
+        rising_root(excess, low, high, low + (high - low) * share, np.inf)
         return found
 
     def _off_atoms(self, points: Array) -> Array:

@@ -216,28 +216,12 @@ class Law(SpectralMeasure):
         points, table = self._brackets
         k = np.minimum(np.searchsorted(table, flat), points.size - 1)
         low, high = points[np.maximum(k - 1, 0)], points[k]
-        x, active = (low + high) / 2, np.flatnonzero(low < high)
-        last = np.full(active.size, np.inf)  # error before a step of Newton's method
-        for _ in range(100):
-            at = x[active]
-            reached, density = self._cdf_and_density(at)
-            error = reached - flat[active]
-            low[active] = a = np.where(error < 0, at, low[active])
-            high[active] = b = np.where(error < 0, high[active], at)
-            with np.errstate(divide="ignore", invalid="ignore"):
-                step = at - error / density
-            # a step within the roundings of the cdf may well leave the bracket
-            error = np.abs(error)
-            done = (error <= 1e-15) & (np.abs(step - at) <= 1e-13 * np.ptp(points))
-            done |= (error <= 1e-9) & (error >= last / 2)  # or no longer come nearer
-            done |= np.abs(step - at) <= 4e-16 * np.abs(at)
-            done |= b - a <= 4e-16 * np.maximum(np.abs(a), np.abs(b))
-            inside = (step > a) & (step < b)
-            x[active] = np.where(done, at, np.where(inside, step, (a + b) / 2))
-            last, active = np.where(inside, error, np.inf)[~done], active[~done]
-            if not active.size:
-                break
-        x = np.where(x >= high, high, x)
+
+        def excess(x: Array, which: NDArray[np.intp]) -> tuple[Array, Array]:
+            reached, density = self._cdf_and_density(x)
+            return reached - flat[which], density
+
+        x = rising_root(excess, low, high, (low + high) / 2, 1e-13 * float(np.ptp(points)))
         x = np.where(flat == 1, points[-1], x)  # the cdf rounds to 1 before the end
         return x.reshape(p.shape)[()]
 
@@ -304,6 +288,41 @@ class Law(SpectralMeasure):
     def dilate(self, c: Any) -> Law:
         """The law of c X, c != 0; c < 0 reflects it."""
         return AffineLaw(self, c, 0.0)
+
+
+def rising_root(
+    excess: Callable[[Array, NDArray[np.intp]], tuple[Array, Array]],
+    low: Array,
+    high: Array,
+    start: Array,
+    reach: float,
+) -> Array:
+    """Where cdfs reach their levels, (n,): Newton's method in the brackets ``low`` to ``high``.
+
+    ``excess(points, which)``: by how much, and its slope, for the roots of these indices. Last
+    called at the points returned. ``reach``: how long a step may still be at an excess of rounding
+    size. Where the roundings of a cdf are larger, the step that comes no nearer is the last.
+    """
+    found, active = np.where(low < high, start, high), np.flatnonzero(low < high)
+    a, b, last = low[active], high[active], np.full(active.size, np.inf)
+    for _ in range(100):
+        if not active.size:
+            break
+        at = found[active]
+        error, slope = excess(at, active)
+        a, b = np.where(error < 0, at, a), np.where(error < 0, b, at)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            step = at - error / slope
+        newton, error = (step > a) & (step < b), np.abs(error)
+        # a step within the roundings of the cdf may well leave the bracket
+        done = (error <= 1e-15) & ((reach == np.inf) | (np.abs(step - at) <= reach))
+        done |= (error <= 1e-9) & (error >= last / 2)
+        done |= np.abs(step - at) <= 4e-16 * np.abs(at)
+        done |= b - a <= 4e-16 * np.maximum(np.abs(a), np.abs(b))
+        found[active] = np.where(done, at, np.where(newton, step, (a + b) / 2))
+        active, last = active[~done], np.where(newton, error, np.inf)[~done]
+        a, b = a[~done], b[~done]
+    return found
 
 
 def _sines(coefficients: Array, theta: Array) -> Array:

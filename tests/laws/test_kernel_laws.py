@@ -577,6 +577,7 @@ def test_quantiles_along_the_curve_are_those_of_the_cdf(law):
         p = p[np.abs(p - 0.5) > 1e-3]  # there the density vanishes
     found, scale = law.quantile(p), np.ptp(law.breakpoints)
     np.testing.assert_allclose(found, Law.quantile(law, p), rtol=1e-8, atol=1e-12 * scale)
+    assert law.quantile(1.0) == law.breakpoints[-1]
     reached, below = law.cdf(found), law.cdf(found - 1e-9 * scale)
     assert np.all(reached >= p - 1e-12)
     assert np.all(below <= p + 1e-12)
